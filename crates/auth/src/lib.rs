@@ -1,0 +1,1 @@
+//! Auth modes as sans-I/O cores: forms to credentials, OAuth, refresh, request signing.

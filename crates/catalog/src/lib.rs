@@ -1,0 +1,1 @@
+//! Provider definitions: format, embedded catalogue, overrides, templates, forms.

@@ -1,0 +1,1 @@
+//! Environments, keys, integrations, connections and connect sessions: their rules.

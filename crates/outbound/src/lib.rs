@@ -1,0 +1,1 @@
+//! The one HTTP client to the world: pool, TLS, address guard in the connector, retries.

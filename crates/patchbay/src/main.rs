@@ -1,0 +1,3 @@
+//! The `patchbay` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Proxied requests: building, credential injection, streaming relay.

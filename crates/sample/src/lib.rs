@@ -1,0 +1,1 @@
+//! The sample provider behind the demo and the tests, with switches for misbehaviour.

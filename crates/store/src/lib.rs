@@ -1,0 +1,1 @@
+//! Repositories over SQLite and Postgres: migrations, encryption at rest, outbox, leases.

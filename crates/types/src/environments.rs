@@ -1,0 +1,113 @@
+//! Environments: the walls between a product's stages. Each owns its integrations, connections and keys.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{AccountId, EnvironmentId, EnvironmentName, JsonMap, Secret, Timestamp};
+
+/// An environment, its settings included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Environment {
+    /// Number on the wire.
+    pub id: EnvironmentId,
+    /// UUID on the wire and in inbound webhook URLs.
+    pub uuid: Uuid,
+    /// Owner.
+    pub account_id: AccountId,
+    /// Unique among the account's live environments.
+    pub name: EnvironmentName,
+    /// Production environments cannot be created without `set_production`; `prod` always is one.
+    pub is_production: bool,
+    /// Everything the operator may change.
+    pub settings: EnvironmentSettings,
+    /// Signs outbound webhooks. More than one while a rotation's grace period lasts; the first signs.
+    pub signing_key: Secret,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Set when deleted; purged 31 days later.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// What the operator may change of an environment, by API, command and config file. Stored as one JSON document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvironmentSettings {
+    /// OAuth callback instead of `<public url>/oauth/callback`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback_url: Option<String>,
+    /// Outbound webhooks.
+    pub webhooks: WebhookSettings,
+    /// Look of the Connect UI: `showWatermark`, `defaultTheme`, `theme` (connect-ui §14).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_ui: Option<JsonMap>,
+    /// Legacy HMAC of public-key callers.
+    pub hmac_enabled: bool,
+    /// Its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hmac_key: Option<Secret>,
+    /// Accepted and answered for compatibility.
+    pub slack_notifications: bool,
+    /// Where the environment's operations are exported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Headers of that export.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub otlp_headers: Vec<OtlpHeader>,
+}
+
+/// A header of the OTLP export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtlpHeader {
+    /// Header name.
+    pub name: String,
+    /// Header value.
+    pub value: Secret,
+}
+
+/// Where and when outbound webhooks are sent (webhooks §B1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// First target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_url: Option<String>,
+    /// Second target, receives everything too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secondary_url: Option<String>,
+    /// `auth` with operation `creation`.
+    pub on_auth_creation: bool,
+    /// `auth` with operation `refresh`.
+    pub on_auth_refresh_error: bool,
+    /// `auth` with operation `deletion`.
+    pub on_connection_deletion: bool,
+    /// `sync` success even if nothing changed.
+    pub on_sync_completion_always: bool,
+    /// `sync` failure.
+    pub on_sync_error: bool,
+    /// `async_action`.
+    pub on_async_action_completion: bool,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        Self {
+            primary_url: None,
+            secondary_url: None,
+            on_auth_creation: true,
+            on_auth_refresh_error: true,
+            on_connection_deletion: false,
+            on_sync_completion_always: true,
+            on_sync_error: true,
+            on_async_action_completion: true,
+        }
+    }
+}
+
+/// A variable of an environment, for functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvironmentVariable {
+    /// Name.
+    pub name: String,
+    /// Value, stored encrypted.
+    pub value: Secret,
+}

@@ -1,0 +1,1 @@
+//! Pages: status, Connect UI and callback, embedded in the binary.

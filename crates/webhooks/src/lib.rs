@@ -1,0 +1,1 @@
+//! Outbound signing and durable delivery; later inbound routing.
