@@ -1,0 +1,352 @@
+//! The pooled client.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use http::{Method, Request, Response, Uri, Version};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use patchbay_ambient::Clock;
+
+use crate::body::{Body, Outgoing, ProducerFailed, Progress, ResponseBody};
+use crate::connector::{Connector, find, innermost_kind, target_of};
+use crate::dns::{GuardedResolver, Resolve, SystemResolver};
+use crate::error::{Error, InvalidUrl, Phase, TlsFailure};
+use crate::policy::Policy;
+use crate::tls::{Identity, InvalidIdentity, Trust};
+
+/// The pooled HTTP client of one policy. Cheap to clone; clones share the pools.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    policy: Policy,
+    settings: Settings,
+    resolver: GuardedResolver,
+    auto: Pool,
+    http1: Pool,
+    // Most recently used last.
+    identities: Mutex<Vec<(PoolKey, Pool)>>,
+}
+
+type Pool = legacy::Client<Connector, Outgoing>;
+type PoolKey = ([u8; 32], Protocol);
+
+/// What a client is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Names the client in metrics (`proxy`, `oauth`, `webhooks`).
+    pub name: &'static str,
+    /// Limits of every call that brings none of its own.
+    pub timeouts: Timeouts,
+    /// Whom to believe.
+    pub trust: Trust,
+    /// Sent by [`Client::fetch`] when the request names no user agent; [`Client::send`] adds nothing.
+    pub user_agent: Option<HeaderValue>,
+}
+
+impl Settings {
+    /// Defaults with the system's trust store, which is read from disk here.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            timeouts: Timeouts::default(),
+            trust: Trust::system(),
+            user_agent: None,
+        }
+    }
+}
+
+/// How long each part of an exchange may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name look-up, TCP and TLS together. Fixed per client, because connections are shared by calls.
+    pub connect: Duration,
+    /// From the start of the call, or the last piece of request body the transport took, to the response's head.
+    pub response: Duration,
+    /// Between two pieces of the response body.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    /// Generous: 30 s to connect, 15 min for slow reports and long polls.
+    fn default() -> Self {
+        let quarter = Duration::from_secs(15 * 60);
+        Self {
+            connect: Duration::from_secs(30),
+            response: quarter,
+            idle: quarter,
+        }
+    }
+}
+
+/// Which HTTP version to speak over TLS. Plain http is always HTTP/1.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/2 where the server offers it (ALPN).
+    #[default]
+    Auto,
+    /// HTTP/1.1 only, for servers whose HTTP/2 is broken.
+    Http1,
+}
+
+/// What one call asks for beyond the request.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    /// Our certificate, if the server asks for one.
+    pub identity: Option<Identity>,
+    /// HTTP version.
+    pub protocol: Protocol,
+    /// Limits instead of the client's; `connect` is not used.
+    pub timeouts: Option<Timeouts>,
+}
+
+/// Idle connections are dropped before servers do it (60 s is a common limit): a request sent into a closing
+/// connection cannot be told from one that was processed.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+const POOL_IDLE_PER_HOST: usize = 256;
+/// Pools kept for client certificates.
+const IDENTITIES: usize = 64;
+
+impl Client {
+    /// A client with the system's resolver. Connects to nothing yet.
+    pub fn new(policy: Policy, settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self::with_resolver(policy, settings, clock, Arc::new(SystemResolver))
+    }
+
+    /// A client whose names are resolved by `resolver`, for tests.
+    pub fn with_resolver(
+        policy: Policy,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Self {
+        let resolver = GuardedResolver::new(policy.clone(), resolver, clock);
+        let pool = |protocol| {
+            let tls = settings
+                .trust
+                .config(None)
+                .expect("a configuration without identity has nothing to refuse");
+            build(Connector::new(
+                policy.clone(),
+                resolver.clone(),
+                tls,
+                protocol,
+                settings.timeouts.connect,
+            ))
+        };
+        let (auto, http1) = (pool(Protocol::Auto), pool(Protocol::Http1));
+        Self(Arc::new(Inner {
+            policy,
+            settings,
+            resolver,
+            auto,
+            http1,
+            identities: Mutex::default(),
+        }))
+    }
+
+    /// The policy that every connection of this client obeys.
+    pub fn policy(&self) -> &Policy {
+        &self.0.policy
+    }
+
+    /// What the client was made of.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Sends a request with an absolute URI and gives the response as soon as its head has arrived.
+    ///
+    /// Streams both ways. Adds `host` and the body's framing, nothing else; follows no redirect; repeats nothing.
+    /// Dropping the future or the body aborts the exchange.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
+        self.send_with(request, &Call::default()).await
+    }
+
+    /// As [`Client::send`], with this call's wishes.
+    pub async fn send_with(
+        &self,
+        request: Request<Body>,
+        call: &Call,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let progress = Progress::start();
+        let result = self.exchange(request, call, Arc::clone(&progress)).await;
+        let outcome = match &result {
+            Ok(response) => status_class(response.status()),
+            Err(error) => error.code(),
+        };
+        metrics::histogram!("outbound_response_seconds", "client" => self.0.settings.name, "outcome" => outcome)
+            .record(progress.elapsed().as_secs_f64());
+        result
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Body>,
+        call: &Call,
+        progress: Arc<Progress>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        check_request(&request)?;
+        let timeouts = call.timeouts.unwrap_or(self.0.settings.timeouts);
+        let uri = request.uri().clone();
+        let mut request = request.map(|body| Outgoing {
+            body,
+            progress: Arc::clone(&progress),
+        });
+        // The version a caller copied from its own client must not decide ours; ALPN does.
+        *request.version_mut() = Version::HTTP_11;
+        let mut responding = std::pin::pin!(match (&call.identity, call.protocol) {
+            (None, Protocol::Auto) => self.0.auto.request(request),
+            (None, Protocol::Http1) => self.0.http1.request(request),
+            (Some(identity), protocol) => self.identity_pool(identity, protocol)?.request(request),
+        });
+        let response = loop {
+            let deadline = progress.last() + timeouts.response;
+            match tokio::time::timeout_at(deadline, &mut responding).await {
+                Ok(response) => break response.map_err(|error| send_error(error, &uri))?,
+                // The request body moved on since this deadline was set: the server is not the slow one.
+                Err(_) if progress.last() + timeouts.response > deadline => {}
+                Err(_) => {
+                    let (target, after) = (target_of(&uri), timeouts.response);
+                    return Err(Error::Timeout {
+                        target,
+                        phase: Phase::Response,
+                        after,
+                    });
+                }
+            }
+        };
+        let target: Arc<str> = target_of(&uri).into();
+        Ok(response.map(|incoming| ResponseBody::new(incoming, target, timeouts.idle)))
+    }
+
+    fn identity_pool(&self, identity: &Identity, protocol: Protocol) -> Result<Pool, InvalidIdentity> {
+        let Inner {
+            policy,
+            settings,
+            resolver,
+            ..
+        } = &*self.0;
+        let key = (identity.fingerprint(), protocol);
+        let mut pools = self.0.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = if let Some(index) = pools.iter().position(|(known, _)| *known == key) {
+            pools.remove(index).1
+        } else {
+            let tls = settings.trust.config(Some(identity))?;
+            let (policy, resolver) = (policy.clone(), resolver.clone());
+            build(Connector::new(
+                policy,
+                resolver,
+                tls,
+                protocol,
+                settings.timeouts.connect,
+            ))
+        };
+        if pools.len() >= IDENTITIES {
+            pools.remove(0);
+        }
+        pools.push((key, pool.clone()));
+        Ok(pool)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("policy", &self.0.policy)
+            .field("settings", &self.0.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+fn build(connector: Connector) -> Pool {
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
+        // Applies when a request carries the case its own sender used (the server keeps it in the extensions).
+        .http1_preserve_header_case(true)
+        .http2_adaptive_window(true)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        // Safe for every method: hyper gives back only requests of which a closing pooled connection took no byte.
+        // What was written and then reset is never repeated here.
+        .retry_canceled_requests(true)
+        .build(connector)
+}
+
+fn check_request(request: &Request<Body>) -> Result<(), Error> {
+    let uri = request.uri();
+    if request.method() == Method::CONNECT {
+        return Err(Error::InvalidUrl(InvalidUrl::Connect));
+    }
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(Error::InvalidUrl(InvalidUrl::Scheme));
+    }
+    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+        return Err(Error::InvalidUrl(InvalidUrl::Host));
+    };
+    if authority.as_str().contains('@') {
+        return Err(Error::InvalidUrl(InvalidUrl::Userinfo));
+    }
+    Ok(())
+}
+
+fn status_class(status: http::StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+fn send_error(error: legacy::Error, uri: &Uri) -> Error {
+    let source: Arc<dyn StdError + Send + Sync> = Arc::new(error);
+    // The connector's own words, passed through hyper untouched.
+    if let Some(ours) = find::<Error>(&*source) {
+        return ours.clone();
+    }
+    transport_error(source, target_of(uri), false)
+}
+
+/// A response body that broke off.
+pub(crate) fn body_error(error: hyper::Error, target: &str) -> Error {
+    transport_error(Arc::new(error), target.to_owned(), true)
+}
+
+fn transport_error(source: Arc<dyn StdError + Send + Sync>, target: String, in_body: bool) -> Error {
+    if find::<ProducerFailed>(&*source).is_some() {
+        return Error::Aborted { source };
+    }
+    // TLS 1.3 servers refuse a client certificate only after the handshake looked complete to us.
+    if let Some(tls) = find::<rustls::Error>(&*source) {
+        let failure = TlsFailure::of(tls);
+        return Error::Tls {
+            target,
+            failure,
+            source,
+        };
+    }
+    if let Some(hyper) = find::<hyper::Error>(&*source)
+        && (hyper.is_parse() || hyper.is_parse_too_large() || hyper.is_parse_status())
+    {
+        return Error::Protocol { target, source };
+    }
+    if let Some(error) = find::<io::Error>(&*source)
+        && innermost_kind(error) == io::ErrorKind::InvalidData
+    {
+        return Error::Protocol { target, source };
+    }
+    Error::Reset {
+        target,
+        in_body,
+        source,
+    }
+}

@@ -1,0 +1,148 @@
+//! The way to a socket: host rules, guarded look-up, TCP, TLS, all within one time limit. Every connection of a
+//! client is made here, so this is where the policy holds.
+
+use std::error::Error as StdError;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tower::Service;
+
+use crate::client::Protocol;
+use crate::dns::GuardedResolver;
+use crate::error::{ConnectFailure, Error, InvalidUrl, Phase, TlsFailure};
+use crate::policy::Policy;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    https: HttpsConnector<HttpConnector<GuardedResolver>>,
+    resolver: GuardedResolver,
+    policy: Policy,
+    limit: Duration,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        policy: Policy,
+        resolver: GuardedResolver,
+        tls: ClientConfig,
+        protocol: Protocol,
+        limit: Duration,
+    ) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // Notices peers that vanished without a word.
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        // Spread over a name's addresses, so that one dead address does not use up the time of the others.
+        tcp.set_connect_timeout(Some(limit));
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+        let https = match protocol {
+            Protocol::Auto => builder.enable_all_versions().wrap_connector(tcp),
+            Protocol::Http1 => builder.enable_http1().wrap_connector(tcp),
+        };
+        Self {
+            https,
+            resolver,
+            policy,
+            limit,
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Both connectors underneath are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let checked = match uri.host() {
+            // Literal addresses never reach the resolver, so they are judged here.
+            Some(host) => self.policy.check_host(host),
+            None => Err(Error::InvalidUrl(InvalidUrl::Host)),
+        };
+        if let Err(error) = checked {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let (resolver, limit) = (self.resolver.clone(), self.limit);
+        let connecting = self.https.call(uri.clone());
+        Box::pin(async move {
+            let error = match tokio::time::timeout(limit, connecting).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => classify(&uri, error),
+                Err(_) => Error::Timeout {
+                    target: target_of(&uri),
+                    phase: Phase::Connect,
+                    after: limit,
+                },
+            };
+            if let Some(host) = uri.host() {
+                resolver.forget(host);
+            }
+            Err(error)
+        })
+    }
+}
+
+/// Host and port, as errors name a target.
+pub(crate) fn target_of(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    let default = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+    format!("{host}:{}", uri.port_u16().unwrap_or(default))
+}
+
+fn classify(uri: &Uri, error: Box<dyn StdError + Send + Sync>) -> Error {
+    let error: Arc<dyn StdError + Send + Sync> = error.into();
+    if let Some(ours) = find::<Error>(&*error) {
+        return ours.clone();
+    }
+    let target = target_of(uri);
+    if let Some(tls) = find::<rustls::Error>(&*error) {
+        return Error::Tls {
+            target,
+            failure: TlsFailure::of(tls),
+            source: error,
+        };
+    }
+    let failure = find::<io::Error>(&*error).map_or(ConnectFailure::Other, |error| {
+        ConnectFailure::of(innermost_kind(error))
+    });
+    Error::Connect {
+        target,
+        failure,
+        source: error,
+    }
+}
+
+/// The first `T` in a chain of causes, also inside I/O errors, which hide what they wrap from `source`.
+pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+pub(crate) fn innermost_kind(error: &io::Error) -> io::ErrorKind {
+    let inner = error.get_ref().and_then(|inner| find::<io::Error>(inner));
+    inner.map_or_else(|| error.kind(), innermost_kind)
+}
