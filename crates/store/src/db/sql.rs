@@ -1,0 +1,1 @@
+//! What both drivers do to the text of statements.
