@@ -1,1 +1,3 @@
 //! The wire protocol: routes, validation, envelopes, OpenAPI.
+
+pub mod schema;
