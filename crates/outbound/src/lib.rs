@@ -14,7 +14,9 @@
 //! injected clock.
 
 mod address;
+pub mod backoff;
 mod body;
+pub mod budget;
 mod client;
 mod connector;
 mod dns;
@@ -22,6 +24,7 @@ mod error;
 mod fetch;
 mod policy;
 pub mod redirect;
+pub mod replay;
 mod tls;
 
 pub use address::{Range, classify};
