@@ -1,6 +1,21 @@
 //! Repositories over SQLite and Postgres: migrations, encryption at rest, outbox, leases.
 
+pub mod accounts;
+pub mod api_keys;
+pub mod auth_attempts;
+mod columns;
+pub mod connect_sessions;
+pub mod connections;
 pub mod db;
+pub mod deliveries;
+pub mod end_users;
+pub mod environments;
+pub mod integrations;
+pub mod leases;
+pub mod operations;
+pub mod refreshes;
+pub mod retention;
+pub mod settings;
 mod store;
 pub mod vault;
 

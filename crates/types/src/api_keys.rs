@@ -33,3 +33,22 @@ pub struct ApiKeyWithSecret {
     /// UUID v4 text.
     pub secret: Secret,
 }
+
+/// A key to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewApiKey {
+    /// See [`ApiKey::uuid`].
+    pub uuid: Uuid,
+    /// See [`ApiKey::account_id`].
+    pub account_id: AccountId,
+    /// See [`ApiKey::environment_id`].
+    pub environment_id: Option<EnvironmentId>,
+    /// See [`ApiKey::display_name`].
+    pub display_name: String,
+    /// See [`ApiKey::scopes`].
+    pub scopes: ScopeSet,
+    /// UUID v4 text.
+    pub secret: Secret,
+    /// SHA-256 of the secret: what it is found by.
+    pub secret_hash: [u8; 32],
+}

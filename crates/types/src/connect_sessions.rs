@@ -29,7 +29,26 @@ pub struct ConnectSession {
     pub expires_at: Timestamp,
 }
 
-/// The product's wishes, stored as one JSON document.
+/// A connect session to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewConnectSession {
+    /// SHA-256 of the token.
+    pub token_hash: [u8; 32],
+    /// See [`ConnectSession::account_id`].
+    pub account_id: AccountId,
+    /// See [`ConnectSession::environment_id`].
+    pub environment_id: EnvironmentId,
+    /// See [`ConnectSession::spec`].
+    pub spec: ConnectSessionSpec,
+    /// See [`ConnectSession::connection`].
+    pub connection: Option<ConnectionRowId>,
+    /// See [`ConnectSession::operation_id`].
+    pub operation_id: Option<OperationId>,
+    /// See [`ConnectSession::expires_at`].
+    pub expires_at: Timestamp,
+}
+
+/// The product's wishes, stored as one encrypted JSON document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConnectSessionSpec {

@@ -82,6 +82,30 @@ pub enum RefreshCause {
     RefreshInterrupted,
 }
 
+impl RefreshCause {
+    const ALL: [Self; 4] = [
+        Self::ProviderRefused,
+        Self::ProviderDown,
+        Self::Ours,
+        Self::RefreshInterrupted,
+    ];
+
+    /// As stored and on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ProviderRefused => "provider_refused",
+            Self::ProviderDown => "provider_down",
+            Self::Ours => "ours",
+            Self::RefreshInterrupted => "refresh_interrupted",
+        }
+    }
+
+    /// As stored and on the wire.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == text)
+    }
+}
+
 /// An active failure of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionError {
@@ -158,6 +182,55 @@ pub struct ConnectionUpsert {
     /// See [`RefreshState::credentials_expires_at`].
     pub credentials_expires_at: Option<Timestamp>,
 }
+
+/// What `PATCH /connections/:id` writes; `updated_at` stays (api-core §9.5).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionPatch {
+    /// Replaces all tags.
+    pub tags: Change<Tags>,
+    /// Links or unlinks.
+    pub end_user: Change<Option<EndUserId>>,
+    /// Sets or clears.
+    pub webhook_url_override: Change<Option<String>>,
+}
+
+/// What a refresh that worked writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RefreshedCredentials {
+    /// The new credentials.
+    pub credentials: Credentials,
+    /// See [`RefreshState::credentials_expires_at`].
+    pub credentials_expires_at: Option<Timestamp>,
+    /// Merged over the stored connection config, key by key; empty changes nothing.
+    pub connection_config: JsonMap,
+    /// Until when a rotated-out refresh token is kept for another try.
+    pub previous_until: Timestamp,
+}
+
+/// What a refresh that failed writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefreshFailure {
+    /// Who is to blame.
+    pub cause: RefreshCause,
+    /// The operation that failed.
+    pub operation_id: OperationId,
+    /// What it counts for.
+    pub weight: FailureWeight,
+}
+
+/// What a failed refresh counts for (auth-flows §24.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureWeight {
+    /// Starts the cool-down and nothing else: the credential is not to blame.
+    CoolDown,
+    /// One more day with failures; the fourth exhausts the connection.
+    Counted,
+    /// Exhausts the connection at once.
+    Final,
+}
+
+/// Distinct UTC days with failures at which a connection is given up.
+pub const MAX_REFRESH_ATTEMPTS: i32 = 4;
 
 /// Set a field, or leave what is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -244,6 +244,15 @@ impl Credentials {
         }
     }
 
+    /// What buys the next access token, where the credentials carry it themselves.
+    pub fn refresh_token(&self) -> Option<Secret> {
+        match self {
+            Self::OAuth2(c) => c.refresh_token.clone(),
+            Self::TwoStep(c) | Self::Custom(c) => c.text("refresh_token").map(Secret::from),
+            _ => None,
+        }
+    }
+
     /// The object the wire answers and the store encrypts, refresh tokens included.
     pub fn to_json(&self) -> JsonMap {
         if matches!(self, Self::None {}) {

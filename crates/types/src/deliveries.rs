@@ -37,6 +37,49 @@ pub struct Delivery {
     pub finished_at: Option<Timestamp>,
 }
 
+/// One attempt of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryAttempt {
+    /// From 1, over the whole life of the delivery, retries by hand included.
+    pub number: i32,
+    /// When its outcome was recorded.
+    pub at: Timestamp,
+    /// Status of the answer; none if there was none.
+    pub status: Option<i32>,
+    /// What went wrong, in words.
+    pub error: Option<String>,
+    /// How long it took.
+    pub duration_ms: i64,
+}
+
+/// What a list of deliveries filters by; all present filters apply together. Newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    /// Environment.
+    pub environment_id: Option<EnvironmentId>,
+    /// Where they stand.
+    pub status: Option<DeliveryStatus>,
+    /// `auth`, `sync`, ….
+    pub kind: Option<String>,
+    /// Connection they are about.
+    pub connection: Option<ConnectionRowId>,
+    /// The last id of the previous page; only older ones follow.
+    pub before: Option<DeliveryId>,
+    /// Rows to answer.
+    pub limit: u32,
+}
+
+/// The outbox in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryStats {
+    /// Waiting for an attempt.
+    pub pending: i64,
+    /// Given up.
+    pub dead: i64,
+    /// When the longest waiting one was written.
+    pub oldest_pending: Option<Timestamp>,
+}
+
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

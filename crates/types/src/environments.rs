@@ -28,6 +28,23 @@ pub struct Environment {
     pub deleted_at: Option<Timestamp>,
 }
 
+/// An environment to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEnvironment {
+    /// See [`Environment::uuid`].
+    pub uuid: Uuid,
+    /// See [`Environment::account_id`].
+    pub account_id: AccountId,
+    /// See [`Environment::name`].
+    pub name: EnvironmentName,
+    /// See [`Environment::is_production`].
+    pub is_production: bool,
+    /// See [`Environment::settings`].
+    pub settings: EnvironmentSettings,
+    /// See [`Environment::signing_key`].
+    pub signing_key: Secret,
+}
+
 /// What the operator may change of an environment, by API, command and config file. Stored as one JSON document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -31,6 +31,23 @@ pub struct Integration {
     pub deleted_at: Option<Timestamp>,
 }
 
+/// An integration to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewIntegration {
+    /// See [`Integration::environment_id`].
+    pub environment_id: EnvironmentId,
+    /// See [`Integration::unique_key`].
+    pub unique_key: IntegrationKey,
+    /// See [`Integration::provider`].
+    pub provider: ProviderName,
+    /// See [`Integration::display_name`].
+    pub display_name: Option<String>,
+    /// See [`Integration::forward_webhooks`].
+    pub forward_webhooks: bool,
+    /// See [`Integration::secrets`].
+    pub secrets: IntegrationSecrets,
+}
+
 /// The operator's app at the provider, in one encrypted document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

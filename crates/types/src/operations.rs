@@ -74,3 +74,59 @@ pub struct Message {
     /// When.
     pub at: Timestamp,
 }
+
+/// What a list of operations filters by; all present filters apply together. Empty lists filter nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperationFilter {
+    /// Environment.
+    pub environment_id: Option<EnvironmentId>,
+    /// Any of these kinds.
+    pub kinds: Vec<String>,
+    /// Any of these states.
+    pub states: Vec<OperationState>,
+    /// Integration they concern.
+    pub integration: Option<IntegrationId>,
+    /// Connection they concern.
+    pub connection: Option<ConnectionRowId>,
+    /// Begun at or after.
+    pub since: Option<Timestamp>,
+    /// Begun before.
+    pub until: Option<Timestamp>,
+    /// Case-insensitive part of the title.
+    pub search: Option<String>,
+    /// Newest or oldest first.
+    pub order: OperationOrder,
+    /// The last operation of the previous page in that order.
+    pub cursor: Option<OperationCursor>,
+    /// Rows to answer.
+    pub limit: u32,
+}
+
+/// The order of a list of operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OperationOrder {
+    /// For looking back.
+    #[default]
+    NewestFirst,
+    /// For following.
+    OldestFirst,
+}
+
+/// A place in a list of operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationCursor {
+    /// [`Operation::started_at`].
+    pub started_at: Timestamp,
+    /// [`Operation::id`].
+    pub id: OperationId,
+}
+
+impl Operation {
+    /// Where a list continues after this one.
+    pub fn cursor(&self) -> OperationCursor {
+        OperationCursor {
+            started_at: self.started_at,
+            id: self.id.clone(),
+        }
+    }
+}
