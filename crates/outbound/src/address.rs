@@ -64,15 +64,17 @@ pub fn classify(address: IpAddr) -> Range {
 
 /// The IPv4 address that packets to `address` really go to, if it only wraps one.
 pub(crate) fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let low = Ipv4Addr::from((u32::from(g) << 16) | u32::from(h));
-    match (a, b, c, d, e, f) {
+    let segments = address.segments();
+    let joined = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    match segments {
         // `::` and `::1` are themselves, the rest of ::/96 is IPv4-compatible.
-        (0, 0, 0, 0, 0, 0) if g != 0 || h > 1 => Some(low),
-        // ::ffff:0:0/96 mapped, ::ffff:0:0:0/96 translated, 64:ff9b::/96 NAT64.
-        (0, 0, 0, 0, 0, 0xffff) | (0, 0, 0, 0, 0xffff, 0) | (0x64, 0xff9b, 0, 0, 0, 0) => Some(low),
+        [0, 0, 0, 0, 0, 0, 0, 0..=1] => None,
+        // ::/96, ::ffff:0:0/96 mapped, ::ffff:0:0:0/96 translated, 64:ff9b::/96 NAT64.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         // 2002::/16 6to4.
-        (0x2002, ..) => Some(Ipv4Addr::from((u32::from(b) << 16) | u32::from(c))),
+        | [0x2002, high, low, ..] => joined(high, low),
         _ => None,
     }
 }

@@ -66,7 +66,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 /// Reads a `retry-after` value: seconds (fractions are seen in the wild), or an HTTP date in any of the three forms
 /// of RFC 9110 §5.6.7. A date in the past is no wait; what is neither is `None`. At most a year, so that sums stay sane.
 pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    const YEAR: Duration = Duration::from_hours(365 * 24);
     let value = value.trim();
     if value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         let seconds: f64 = value.parse().ok()?;
@@ -101,7 +101,7 @@ mod tests {
 
     const BACKOFF: Backoff = Backoff {
         base: Duration::from_secs(3),
-        cap: Duration::from_secs(600),
+        cap: Duration::from_mins(10),
     };
 
     fn now() -> Timestamp {
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_server_that_asks_for_more_than_our_patience_ends_the_retries() {
         let entropy = SeededEntropy::new(1);
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_mins(1);
         let wait = |asked: u64| BACKOFF.wait(0, Some(Duration::from_secs(asked)), patience, &entropy);
         assert_eq!(wait(60), Some(patience));
         assert_eq!(wait(61), None);

@@ -135,7 +135,7 @@ impl Progress {
         self.started.elapsed()
     }
 
-    fn mark(&self) {
+    pub(crate) fn mark(&self) {
         let micros = u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.micros.store(micros, Ordering::Relaxed);
     }

@@ -75,7 +75,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     /// Generous: 30 s to connect, 15 min for slow reports and long polls.
     fn default() -> Self {
-        let quarter = Duration::from_secs(15 * 60);
+        let quarter = Duration::from_mins(15);
         Self {
             connect: Duration::from_secs(30),
             response: quarter,
@@ -127,10 +127,7 @@ impl Client {
     ) -> Self {
         let resolver = GuardedResolver::new(policy.clone(), resolver, clock);
         let pool = |protocol| {
-            let tls = settings
-                .trust
-                .config(None)
-                .expect("a configuration without identity has nothing to refuse");
+            let tls = settings.trust.anonymous();
             build(Connector::new(
                 policy.clone(),
                 resolver.clone(),
@@ -205,22 +202,15 @@ impl Client {
             (None, Protocol::Http1) => self.0.http1.request(request),
             (Some(identity), protocol) => self.identity_pool(identity, protocol)?.request(request),
         });
-        let response = loop {
-            let deadline = progress.last() + timeouts.response;
-            match tokio::time::timeout_at(deadline, &mut responding).await {
-                Ok(response) => break response.map_err(|error| send_error(error, &uri))?,
-                // The request body moved on since this deadline was set: the server is not the slow one.
-                Err(_) if progress.last() + timeouts.response > deadline => {}
-                Err(_) => {
-                    let (target, after) = (target_of(&uri), timeouts.response);
-                    return Err(Error::Timeout {
-                        target,
-                        phase: Phase::Response,
-                        after,
-                    });
-                }
-            }
+        let Some(response) = wait_for_response(&mut responding, &progress, timeouts.response).await else {
+            let (target, after) = (target_of(&uri), timeouts.response);
+            return Err(Error::Timeout {
+                target,
+                phase: Phase::Response,
+                after,
+            });
         };
+        let response = response.map_err(|error| send_error(error, &uri))?;
         let target: Arc<str> = target_of(&uri).into();
         Ok(response.map(|incoming| ResponseBody::new(incoming, target, timeouts.idle)))
     }
@@ -237,7 +227,7 @@ impl Client {
         let pool = if let Some(index) = pools.iter().position(|(known, _)| *known == key) {
             pools.remove(index).1
         } else {
-            let tls = settings.trust.config(Some(identity))?;
+            let tls = settings.trust.identified(identity)?;
             let (policy, resolver) = (policy.clone(), resolver.clone());
             build(Connector::new(
                 policy,
@@ -278,6 +268,23 @@ fn build(connector: Connector) -> Pool {
         // What was written and then reset is never repeated here.
         .retry_canceled_requests(true)
         .build(connector)
+}
+
+/// Waits for `responding` until `limit` has passed since the request body last moved; `None` if it did.
+async fn wait_for_response<F: Future + Unpin>(
+    mut responding: F,
+    progress: &Progress,
+    limit: Duration,
+) -> Option<F::Output> {
+    loop {
+        let deadline = progress.last() + limit;
+        match tokio::time::timeout_at(deadline, &mut responding).await {
+            Ok(response) => return Some(response),
+            // The body moved on since the deadline was set: the server is not the slow one.
+            Err(_) if progress.last() + limit > deadline => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 fn check_request(request: &Request<Body>) -> Result<(), Error> {
@@ -325,9 +332,10 @@ fn transport_error(source: Arc<dyn StdError + Send + Sync>, target: String, in_b
     if find::<ProducerFailed>(&*source).is_some() {
         return Error::Aborted { source };
     }
-    // TLS 1.3 servers refuse a client certificate only after the handshake looked complete to us.
-    if let Some(tls) = find::<rustls::Error>(&*source) {
-        let failure = TlsFailure::of(tls);
+    // TLS 1.3 servers refuse a client certificate only after the handshake looked complete to us. Any other TLS error
+    // this late is a broken stream whose request may have been read.
+    if certificate_refused(&*source) {
+        let failure = TlsFailure::ClientCertificate;
         return Error::Tls {
             target,
             failure,
@@ -348,5 +356,58 @@ fn transport_error(source: Arc<dyn StdError + Send + Sync>, target: String, in_b
         target,
         in_body,
         source,
+    }
+}
+
+fn certificate_refused(error: &(dyn StdError + 'static)) -> bool {
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return TlsFailure::of(tls) == TlsFailure::ClientCertificate;
+    }
+    // The HTTP/2 library keeps only the text of an I/O error.
+    let text = find::<io::Error>(error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let alerts = [
+        "CertificateRequired",
+        "BadCertificate",
+        "CertificateUnknown",
+        "UnknownCA",
+        "AccessDenied",
+    ];
+    text.strip_prefix("received fatal alert: ")
+        .is_some_and(|alert| alerts.contains(&alert))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_upload_is_not_a_slow_response() {
+        let progress = Progress::start();
+        let uploading = async {
+            for _ in 0..30 {
+                tokio::time::sleep(LIMIT * 9 / 10).await;
+                progress.mark();
+            }
+            tokio::time::sleep(LIMIT / 2).await;
+        };
+        let done = wait_for_response(std::pin::pin!(uploading), &progress, LIMIT).await;
+        assert!(done.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_after_the_upload_is() {
+        let progress = Progress::start();
+        let silent = async {
+            tokio::time::sleep(LIMIT / 2).await;
+            progress.mark();
+            std::future::pending::<()>().await;
+        };
+        let done = wait_for_response(std::pin::pin!(silent), &progress, LIMIT).await;
+        assert!(done.is_none());
+        assert_eq!(progress.elapsed(), LIMIT * 3 / 2);
     }
 }

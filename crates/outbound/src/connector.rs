@@ -41,7 +41,7 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         // Notices peers that vanished without a word.
-        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        tcp.set_keepalive(Some(Duration::from_mins(1)));
         // Spread over a name's addresses, so that one dead address does not use up the time of the others.
         tcp.set_connect_timeout(Some(limit));
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();

@@ -1,10 +1,10 @@
 //! Which targets may be reached.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
 use crate::address::{Range, classify, embedded_v4};
@@ -47,10 +47,9 @@ impl FromStr for PrivateNetworks {
 impl PrivateNetworks {
     /// Loopback only, what a demonstration on one machine needs.
     pub fn loopback() -> Self {
-        let v4 =
-            IpNet::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8).expect("8 is a prefix length of IPv4");
-        let v6 = IpNet::from(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
-        Self::Cidrs(vec![v4, v6])
+        let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+        let v6 = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
+        Self::Cidrs(vec![v4.into(), v6.into()])
     }
 }
 
@@ -185,12 +184,9 @@ impl Policy {
     }
 
     fn loopback_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        [
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        ]
-        .into_iter()
-        .filter(|address| self.judge(*address).is_ok())
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+            .into_iter()
+            .filter(|address| self.judge(*address).is_ok())
     }
 
     fn judge(&self, address: IpAddr) -> Result<(), BlockReason> {

@@ -111,10 +111,9 @@ pub fn next(
         return Err(Refused::Location);
     }
     // A relative location inherits our own userinfo, which the headers already carry.
-    if url.username() != hop.url.username() || url.password() != hop.url.password() {
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refused::Userinfo);
-        }
+    let inherited = url.username() == hop.url.username() && url.password() == hop.url.password();
+    if !inherited && (!url.username().is_empty() || url.password().is_some()) {
+        return Err(Refused::Userinfo);
     }
     url.set_fragment(None);
     let same_origin = url.origin() == hop.url.origin();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use data_encoding::BASE64;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 /// Makes aws-lc-rs the process's TLS cryptography, once. Harmless to call again.
 pub fn ensure_crypto_provider() {
@@ -63,20 +64,26 @@ impl Trust {
         Ok(Self(Arc::new(roots)))
     }
 
-    /// A TLS configuration that verifies servers, with our certificate if a server may ask for it.
-    pub(crate) fn config(&self, identity: Option<&Identity>) -> Result<ClientConfig, InvalidIdentity> {
+    /// A TLS configuration that verifies servers and has nothing to show them.
+    pub(crate) fn anonymous(&self) -> ClientConfig {
+        self.verifying().with_no_client_auth()
+    }
+
+    /// A TLS configuration that verifies servers and shows `identity` to those that ask.
+    pub(crate) fn identified(&self, identity: &Identity) -> Result<ClientConfig, InvalidIdentity> {
+        let Identity { chain, key, .. } = identity;
+        let config = self
+            .verifying()
+            .with_client_auth_cert(chain.to_vec(), key.clone_key());
+        config.map_err(|_| InvalidIdentity::Mismatch)
+    }
+
+    fn verifying(&self) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs supports the default TLS versions")
-            .with_root_certificates(Arc::clone(&self.0));
-        let Some(identity) = identity else {
-            return Ok(builder.with_no_client_auth());
-        };
-        let Identity { chain, key, .. } = identity;
-        builder
-            .with_client_auth_cert(chain.to_vec(), key.clone_key())
-            .map_err(|_| InvalidIdentity::Mismatch)
+            .with_root_certificates(Arc::clone(&self.0))
     }
 }
 
@@ -129,7 +136,7 @@ impl Identity {
             key: Arc::new(key),
             fingerprint,
         };
-        Trust::nobody().config(Some(&identity))?;
+        Trust::nobody().identified(&identity)?;
         Ok(identity)
     }
 

@@ -175,7 +175,7 @@ fn true_opens_loopback_and_private_ranges_and_nothing_else() {
 fn ranges_open_exactly_what_they_spell_out() {
     let policy = |text: &str| Policy::public(&text.parse().unwrap());
     let check = |networks: &str, url: &str, expect| {
-        assert_eq!(verdict(&policy(networks), url), expect, "{networks} {url}")
+        assert_eq!(verdict(&policy(networks), url), expect, "{networks} {url}");
     };
     check("10.0.0.0/8", "http://10.1.2.3/", Ok(()));
     check("10.0.0.0/8", "http://[::ffff:10.1.2.3]/", Ok(()));

@@ -144,9 +144,9 @@ fn credentials_stay_with_their_origin() {
         names.join(" ")
     };
     let all = "accept authorization content-length content-type cookie user-agent x-api-key x-trace";
-    let named = [HeaderName::from_static("x-api-key")];
+    let injected = [HeaderName::from_static("x-api-key")];
     let proxy = Rules {
-        credentials: Credentials::Named(&named),
+        credentials: Credentials::Named(&injected),
         ..STRICT
     };
     let forwarding = Rules {
