@@ -1,1 +1,9 @@
-//! The whole server as a library: configuration, wiring, subcommands.
+//! The binary's library: configuration, telemetry, wiring and commands.
+//!
+//! Tests and embedders start the whole server in-process; `main` only hands over the command line.
+
+pub mod cli;
+pub mod config;
+pub mod datadir;
+pub mod server;
+pub mod telemetry;

@@ -1,0 +1,64 @@
+//! Metrics in the Prometheus text format.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use patchbay_ambient::Ambient;
+
+/// Requests answered, by method, route and status.
+pub const REQUESTS: &str = "patchbay_http_requests_total";
+/// Seconds until the response's head, by route.
+pub const DURATION: &str = "patchbay_http_request_duration_seconds";
+/// Requests being answered.
+pub const IN_PROGRESS: &str = "patchbay_http_requests_in_progress";
+
+/// From half a millisecond, a cached read, to half a minute, a slow provider behind the proxy.
+const BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// How often recorded values are folded into their histograms.
+const UPKEEP: Duration = Duration::from_secs(30);
+
+/// The process's recorder. The facade is global, so servers of one process (in tests) share it.
+pub fn recorder() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        // Fails only if another library installed one; then its metrics are not ours to print.
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+        }
+        describe_counter!(REQUESTS, "Requests answered.");
+        describe_histogram!(DURATION, Unit::Seconds, "Time to the head of the response.");
+        describe_gauge!(IN_PROGRESS, "Requests being answered.");
+        describe_gauge!("patchbay_build_info", "Version of the running binary; always 1.");
+        metrics::gauge!("patchbay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        handle
+    })
+}
+
+/// Folds values until shutdown; without it memory grows while nobody scrapes.
+pub fn keep_up(ambient: &Ambient) {
+    let stopping = ambient.tasks.stopping();
+    let clock = ambient.clock.clone();
+    ambient.tasks.spawn(async move {
+        while stopping.run_until_cancelled(clock.sleep(UPKEEP)).await.is_some() {
+            recorder().run_upkeep();
+        }
+    });
+}
+
+/// The body of `GET /metrics`.
+pub fn render() -> String {
+    recorder().render()
+}
+
+/// Its content type.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
