@@ -1,5 +1,8 @@
 //! Files that are printed from tables in the source must be fresh. `UPDATE_GENERATED=1` writes them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -99,7 +102,7 @@ fn append(page: &mut String, command: &mut clap::Command, parents: &str) {
     };
     let help = help.to_string();
     let help = help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-    page.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.trim_end()));
+    write!(page, "\n## {name}\n\n```text\n{}\n```\n", help.trim_end()).unwrap();
     let prefix = format!("{name} ");
     for child in command.get_subcommands_mut() {
         append(page, child, &prefix);

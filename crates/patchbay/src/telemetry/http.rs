@@ -147,3 +147,73 @@ impl Drop for InProgress {
         self.0.decrement(1.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use patchbay_ambient::SystemClock;
+    use tower::ServiceExt as _;
+
+    use super::super::capture::Capture;
+    use super::*;
+    use crate::config::LogFormat;
+
+    async fn ask(target: &str, status: StatusCode) {
+        let observer = Observer {
+            clock: Arc::new(SystemClock),
+            exports_traces: false,
+        };
+        let router = Router::new()
+            .route("/oauth/callback", get(async move || status))
+            .layer(axum::middleware::from_fn_with_state(observer, observe));
+        let request = Request::get(target)
+            .header(
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            )
+            .body(Body::empty())
+            .unwrap();
+        assert_eq!(router.oneshot(request).await.unwrap().status(), status);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_one_line_without_its_secrets_and_one_count() {
+        metrics::recorder();
+        let (capture, _guard) = Capture::start(LogFormat::Text);
+        ask(
+            "/oauth/callback?state=planted-state&code=planted-code",
+            StatusCode::OK,
+        )
+        .await;
+        let text = capture.text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("DEBUG") && text.contains("status=200"), "{text}");
+        assert!(text.contains("/oauth/callback?state=***&code=***"), "{text}");
+        assert!(
+            text.contains("trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\""),
+            "{text}"
+        );
+        assert!(!text.contains("planted-"), "{text}");
+        let page = metrics::render();
+        let count = r#"patchbay_http_requests_total{method="GET",route="/oauth/callback",status="200"} 1"#;
+        assert!(page.contains(count), "{page}");
+        assert!(page.contains("patchbay_http_requests_in_progress"), "{page}");
+        assert!(
+            page.contains("patchbay_http_request_duration_seconds_bucket"),
+            "{page}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_a_warning_in_json_too() {
+        let (capture, _guard) = Capture::start(LogFormat::Json);
+        ask("/oauth/callback", StatusCode::SERVICE_UNAVAILABLE).await;
+        let line: serde_json::Value = serde_json::from_str(&capture.text()).unwrap();
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(line["status"], 503);
+        assert_eq!(line["target"], TARGET);
+        assert_eq!(line["span"]["path"], "/oauth/callback");
+    }
+}
