@@ -1,0 +1,310 @@
+//! Signing JSON Web Tokens (RFC 7515, RFC 7518) with keys as people paste them.
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
+};
+use data_encoding::BASE64URL_NOPAD;
+use patchbay_types::{JsonMap, Secret};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A key that signs tokens.
+pub enum SigningKey {
+    /// RS256 or PS256, as the header says.
+    Rsa(Box<RsaKeyPair>),
+    /// ES256.
+    Ec(Box<EcdsaKeyPair>),
+    /// HS256.
+    Hmac(hmac::Key),
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Rsa(_) => "SigningKey::Rsa(***)",
+            Self::Ec(_) => "SigningKey::Ec(***)",
+            Self::Hmac(_) => "SigningKey::Hmac(***)",
+        })
+    }
+}
+
+/// Why a token could not be signed. Never repeats the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JwtError {
+    /// Neither PEM nor what it stands for.
+    #[error("the private key is not a readable PEM key")]
+    Pem,
+    /// Not an RSA private JWK with its primes (RFC 7518 §6.3).
+    #[error("the private key is not a complete RSA key in JWK form")]
+    Jwk,
+    /// `alg` does not go with the key.
+    #[error("the signature algorithm does not fit the key")]
+    Algorithm,
+}
+
+impl SigningKey {
+    /// An RSA or P-256 key in PEM: PKCS #8, PKCS #1 or SEC 1. Missing line breaks, literal `\n` and missing armour
+    /// are accepted, because that is how keys arrive through forms.
+    pub fn from_pem(pem: &Secret) -> Result<Self, JwtError> {
+        let der = patchbay_catalog::pem::decode(pem.expose())
+            .ok_or(JwtError::Pem)?
+            .der;
+        if let Ok(key) = RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der)) {
+            return Ok(Self::Rsa(Box::new(key)));
+        }
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        EcdsaKeyPair::from_pkcs8(algorithm, &der)
+            .or_else(|_| EcdsaKeyPair::from_private_key_der(algorithm, &der))
+            .map(|key| Self::Ec(Box::new(key)))
+            .map_err(|_| JwtError::Pem)
+    }
+
+    /// An HMAC key from its bytes.
+    pub fn hmac(secret: &[u8]) -> Self {
+        Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    fn sign(&self, algorithm: &str, message: &[u8]) -> Result<Vec<u8>, JwtError> {
+        let random = SystemRandom::new();
+        match (self, algorithm) {
+            (Self::Rsa(key), "RS256" | "PS256") => {
+                let padding = if algorithm == "RS256" {
+                    &RSA_PKCS1_SHA256
+                } else {
+                    &RSA_PSS_SHA256
+                };
+                let mut signature = vec![0; key.public_modulus_len()];
+                key.sign(padding, &random, message, &mut signature)
+                    .map_err(|_| JwtError::Algorithm)?;
+                Ok(signature)
+            }
+            (Self::Ec(key), "ES256") => key
+                .sign(&random, message)
+                .map(|s| s.as_ref().to_vec())
+                .map_err(|_| JwtError::Algorithm),
+            (Self::Hmac(key), "HS256") => Ok(hmac::sign(key, message).as_ref().to_vec()),
+            _ => Err(JwtError::Algorithm),
+        }
+    }
+}
+
+/// An RSA private key in JWK form (RFC 7518 §6.3) with its `kid`.
+#[derive(Debug)]
+pub struct PrivateJwk {
+    /// Names the key to the provider.
+    pub key_id: String,
+    /// The key.
+    pub key: SigningKey,
+}
+
+impl PrivateJwk {
+    /// Reads a JWK. All CRT members and `kid` are required.
+    pub fn parse(text: &Secret) -> Result<Self, JwtError> {
+        #[derive(Deserialize)]
+        struct Members<'a> {
+            kty: &'a str,
+            kid: String,
+            n: &'a str,
+            e: &'a str,
+            d: &'a str,
+            p: &'a str,
+            q: &'a str,
+            dp: &'a str,
+            dq: &'a str,
+            qi: &'a str,
+        }
+        let members: Members<'_> = serde_json::from_str(text.expose()).map_err(|_| JwtError::Jwk)?;
+        if members.kty != "RSA" {
+            return Err(JwtError::Jwk);
+        }
+        let number = |text: &str| {
+            let bytes = BASE64URL_NOPAD
+                .decode(text.trim_end_matches('=').as_bytes())
+                .map_err(|_| JwtError::Jwk)?;
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            Ok::<_, JwtError>(bytes[zeros..].to_vec())
+        };
+        let components = KeyPairComponents {
+            public_key: PublicKeyComponents {
+                n: number(members.n)?,
+                e: number(members.e)?,
+            },
+            d: number(members.d)?,
+            p: number(members.p)?,
+            q: number(members.q)?,
+            dP: number(members.dp)?,
+            dQ: number(members.dq)?,
+            qInv: number(members.qi)?,
+        };
+        let key = RsaKeyPair::from_components(&components).map_err(|_| JwtError::Jwk)?;
+        Ok(Self {
+            key_id: members.kid,
+            key: SigningKey::Rsa(Box::new(key)),
+        })
+    }
+}
+
+/// The compact serialization of `header` and `claims`. `header.alg` chooses the algorithm.
+pub fn sign(header: &JsonMap, claims: &JsonMap, key: &SigningKey) -> Result<Secret, JwtError> {
+    let algorithm = header
+        .get("alg")
+        .and_then(Value::as_str)
+        .ok_or(JwtError::Algorithm)?;
+    let part = |object: &JsonMap| {
+        let text = serde_json::to_string(object).expect("a map with string keys serializes");
+        BASE64URL_NOPAD.encode(text.as_bytes())
+    };
+    let mut token = format!("{}.{}", part(header), part(claims));
+    let signature = key.sign(algorithm, token.as_bytes())?;
+    token.push('.');
+    BASE64URL_NOPAD.encode_append(&signature, &mut token);
+    Ok(Secret::new(token))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use aws_lc_rs::encoding::AsDer as _;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A fresh key as a JWK, and the key itself to verify with.
+    pub(crate) fn fresh_jwk() -> (Secret, RsaKeyPair) {
+        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let pkcs8 = key.as_der().unwrap();
+        // PKCS #8 wraps PKCS #1: version, then nine integers n e d p q dP dQ qInv.
+        let pkcs1 = {
+            let mut outer = Der(pkcs8.as_ref()).enter();
+            outer.skip();
+            outer.skip();
+            outer.value().to_vec()
+        };
+        let mut numbers = Der(&pkcs1).enter();
+        numbers.skip();
+        let mut member = || BASE64URL_NOPAD.encode(numbers.value());
+        let jwk = json!({"kty": "RSA", "kid": "key-1", "n": member(), "e": member(), "d": member(), "p": member(),
+            "q": member(), "dp": member(), "dq": member(), "qi": member()});
+        (Secret::new(jwk.to_string()), key)
+    }
+
+    struct Der<'a>(&'a [u8]);
+
+    impl<'a> Der<'a> {
+        fn value(&mut self) -> &'a [u8] {
+            let (length, header) = match self.0[1] {
+                short @ 0..0x80 => (usize::from(short), 2),
+                long => {
+                    let n = usize::from(long & 0x7f);
+                    (
+                        self.0[2..2 + n]
+                            .iter()
+                            .fold(0, |sum, b| sum << 8 | usize::from(*b)),
+                        2 + n,
+                    )
+                }
+            };
+            let value = &self.0[header..header + length];
+            self.0 = &self.0[header + length..];
+            let zeros = value
+                .iter()
+                .take_while(|b| **b == 0)
+                .count()
+                .min(value.len().saturating_sub(1));
+            &value[zeros..]
+        }
+        fn skip(&mut self) {
+            self.value();
+        }
+        fn enter(&mut self) -> Der<'a> {
+            Der(self.value())
+        }
+    }
+
+    fn object(value: Value) -> JsonMap {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn rfc_7515_appendix_a_1() {
+        // The example's exact bytes contain line breaks, so the signing input is given, not built.
+        let key = BASE64URL_NOPAD
+            .decode(b"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow")
+            .unwrap();
+        let input = b"eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let signature = SigningKey::hmac(&key).sign("HS256", input).unwrap();
+        assert_eq!(
+            BASE64URL_NOPAD.encode(&signature),
+            "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+        );
+    }
+
+    #[test]
+    fn a_jwk_signs_what_its_public_half_verifies() {
+        let (jwk, key) = fresh_jwk();
+        let parsed = PrivateJwk::parse(&jwk).unwrap();
+        assert_eq!(parsed.key_id, "key-1");
+        let token = sign(
+            &object(json!({"alg": "RS256"})),
+            &object(json!({"iss": "me"})),
+            &parsed.key,
+        )
+        .unwrap();
+        let (input, signature) = token.expose().rsplit_once('.').unwrap();
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref())
+            .verify(
+                input.as_bytes(),
+                &BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        for broken in [
+            "{}",
+            "no json",
+            r#"{"kty":"EC"}"#,
+            &jwk.expose().replace("\"qi\"", "\"zz\""),
+        ] {
+            assert_eq!(
+                PrivateJwk::parse(&broken.into()).unwrap_err(),
+                JwtError::Jwk,
+                "{broken}"
+            );
+        }
+    }
+
+    #[test]
+    fn pems_are_read_however_they_were_pasted() {
+        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let body = data_encoding::BASE64.encode(key.as_der().unwrap().as_ref());
+        let one_line = format!("-----BEGIN PRIVATE KEY-----{body}-----END PRIVATE KEY-----");
+        let escaped = format!("-----BEGIN PRIVATE KEY-----\\n{body}\\n-----END PRIVATE KEY-----\\n");
+        let spaced = format!(
+            "  -----BEGIN PRIVATE KEY-----\r\n{}\r\n-----END PRIVATE KEY-----",
+            body.replace('A', "A \n")
+        );
+        for text in [&one_line, &escaped, &spaced, &body] {
+            assert!(
+                matches!(
+                    SigningKey::from_pem(&text.as_str().into()),
+                    Ok(SigningKey::Rsa(_))
+                ),
+                "{text}"
+            );
+        }
+        assert!(SigningKey::from_pem(&"nonsense".into()).is_err());
+    }
+
+    #[test]
+    fn the_algorithm_must_fit_the_key() {
+        let key = SigningKey::hmac(b"k");
+        for alg in [json!({}), json!({"alg": "none"}), json!({"alg": "RS256"})] {
+            assert_eq!(
+                sign(&object(alg), &JsonMap::new(), &key).unwrap_err(),
+                JwtError::Algorithm
+            );
+        }
+    }
+}
