@@ -1,0 +1,17 @@
+-- The key ring's proof and the data keys it wraps, see the module `vault`. Both are kept for ever; a data key goes
+-- with its environment.
+
+CREATE TABLE key_check (
+  id BIGINT PRIMARY KEY CHECK (id = 1),
+  key_id TEXT NOT NULL,
+  sealed BYTEA NOT NULL,
+  updated_at BIGINT NOT NULL
+);
+
+CREATE TABLE data_key (
+  scope TEXT PRIMARY KEY,
+  wrapped BYTEA NOT NULL,
+  key_id TEXT NOT NULL,
+  created_at BIGINT NOT NULL
+);
+CREATE INDEX data_key_key_id ON data_key (key_id);

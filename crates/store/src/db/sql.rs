@@ -1,1 +1,0 @@
-//! What both drivers do to the text of statements.
