@@ -48,4 +48,12 @@ impl Ambient {
     pub fn now(&self) -> jiff::Timestamp {
         self.clock.now()
     }
+
+    /// A UUID v7 (RFC 9562 §5.7): sorts by the time it was made, millisecond precision.
+    pub fn time_ordered_uuid(&self) -> uuid::Uuid {
+        let mut random = [0; 10];
+        self.entropy.fill(&mut random);
+        let millis = u64::try_from(self.now().as_millisecond()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
 }

@@ -1,0 +1,426 @@
+//! Connections: list, import, patch, metadata, delete; and the one way a connection is stored (api-core §9,
+//! auth-flows §22).
+
+use std::sync::Arc;
+
+use patchbay_auth::verification;
+use patchbay_store::connections::{MetadataChange, MetadataSaved};
+use patchbay_store::db::{DbError, Tx};
+use patchbay_store::{connections, end_users, integrations};
+use patchbay_types::connections::{
+    AuthOperation, Change, Connection, ConnectionFilter, ConnectionPatch, ConnectionSummary, ConnectionUpsert,
+};
+use patchbay_types::end_users::{EndUserInput, OrganizationInput};
+use patchbay_types::environments::Environment;
+use patchbay_types::tags::TagIssue;
+use patchbay_types::{
+    AuthMode, ConnectionId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap, OperationId, Tags,
+    Timestamp,
+};
+
+use crate::caches::{Changed, ConnectionName};
+use crate::context::Context;
+use crate::outbox::{AuthEvent, enqueue_auth};
+
+/// Why a connection could not be imported, patched or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// No such integration.
+    #[error("no such integration")]
+    UnknownIntegration,
+    /// The integration's provider is not in the catalogue.
+    #[error("the integration's provider is not in the catalogue")]
+    UnknownProvider,
+    /// No such connection.
+    #[error("no such connection")]
+    UnknownConnection(String),
+    /// The credentials' type is not the provider's auth mode, or the mode cannot be imported.
+    #[error("{0}")]
+    WrongCredentials(String),
+    /// `tags` and the deprecated fields together break a rule.
+    #[error("the tags do not fit")]
+    Tags(TagIssue),
+    /// The provider does not accept the credentials.
+    #[error("{0}")]
+    TestFailed(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] DbError),
+}
+
+/// The connections that match, newest first.
+pub async fn list(
+    context: &Context,
+    environment: EnvironmentId,
+    filter: ConnectionFilter,
+) -> Result<Vec<ConnectionSummary>, DbError> {
+    context
+        .store
+        .read(move |tx| Box::pin(async move { connections::list(tx, environment, &filter).await }))
+        .await
+}
+
+/// What an import carries (api-core §9.3).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Import {
+    /// Integration.
+    pub provider_config_key: String,
+    /// Public id; none generates a UUID.
+    pub connection_id: Option<ConnectionId>,
+    /// The credentials as given.
+    pub credentials: Credentials,
+    /// Replaces; absent empties.
+    pub connection_config: JsonMap,
+    /// Metadata.
+    pub metadata: Change<Option<JsonMap>>,
+    /// Labels.
+    pub tags: Option<Tags>,
+    /// Deprecated end user.
+    pub end_user: Option<EndUserInput>,
+    /// Webhook override.
+    pub webhook_url_override: Option<String>,
+    /// Whether the provider is asked about the credentials first.
+    pub verification: Verification,
+}
+
+/// Whether an import asks the provider first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// `POST /connections`.
+    Required,
+    /// The legacy import never did.
+    Skipped,
+}
+
+/// Creates or wholly replaces a connection from existing credentials.
+pub async fn import(
+    context: &Context,
+    environment: &Arc<Environment>,
+    import: Import,
+) -> Result<Connection, ConnectionError> {
+    let integration = crate::integrations::get(context, environment.id, &import.provider_config_key)
+        .await?
+        .ok_or(ConnectionError::UnknownIntegration)?;
+    let provider = context
+        .catalogue
+        .get(integration.provider.as_str())
+        .ok_or(ConnectionError::UnknownProvider)?;
+    let auth_mode = provider.definition.auth_mode;
+    if mode_of(&import.credentials) != Some(auth_mode) {
+        return Err(ConnectionError::WrongCredentials(format!(
+            "this integration takes credentials of type {auth_mode}"
+        )));
+    }
+    if import.verification == Verification::Required {
+        verification::verify(
+            &context.proxy_client,
+            &verification::Candidate {
+                definition: &provider.definition,
+                secrets: &integration.secrets,
+                credentials: &import.credentials,
+                connection_config: &import.connection_config,
+            },
+            &context.ambient,
+        )
+        .await
+        .map_err(|failure| ConnectionError::TestFailed(failure.to_string()))?;
+    }
+    let derived = Tags::from_end_user(import.end_user.as_ref(), None);
+    let tags = derived
+        .overlaid(&import.tags.unwrap_or_default())
+        .map_err(ConnectionError::Tags)?;
+    let connection_id = match import.connection_id {
+        Some(id) => id,
+        None => fresh_id(context),
+    };
+    store(
+        context,
+        environment,
+        NewConnection {
+            auth_mode,
+            upsert: ConnectionUpsert {
+                integration_id: integration.id,
+                connection_id,
+                credentials_expires_at: expiry_to_check(&import.credentials, context.ambient.now()),
+                credentials: import.credentials,
+                connection_config: import.connection_config,
+                metadata: import.metadata,
+                tags: Change::Set(tags),
+                webhook_url_override: Change::Set(import.webhook_url_override.filter(|url| !url.is_empty())),
+                end_user: Change::Keep,
+            },
+            end_user: import.end_user.map(|user| (user, None)),
+            operation: None,
+        },
+    )
+    .await
+}
+
+/// A connection about to be stored.
+#[derive(Debug)]
+pub(crate) struct NewConnection {
+    pub(crate) auth_mode: AuthMode,
+    pub(crate) upsert: ConnectionUpsert,
+    /// Deprecated end user to upsert and link.
+    pub(crate) end_user: Option<(EndUserInput, Option<OrganizationInput>)>,
+    /// Log operation it belongs to.
+    pub(crate) operation: Option<OperationId>,
+}
+
+/// The one way a connection is stored: row, tags, end user and `auth` webhook in one transaction.
+pub(crate) async fn store(
+    context: &Context,
+    environment: &Arc<Environment>,
+    new: NewConnection,
+) -> Result<Connection, ConnectionError> {
+    let (owner, ambient) = (environment.clone(), context.ambient.clone());
+    let stored = context
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let NewConnection {
+                    auth_mode,
+                    mut upsert,
+                    end_user,
+                    operation,
+                } = new;
+                // The integration may have been deleted while the provider was asked.
+                integrations::find_by_id(tx, upsert.integration_id)
+                    .await?
+                    .filter(|integration| integration.deleted_at.is_none())
+                    .ok_or(ConnectionError::UnknownIntegration)?;
+                if let Some((user, organization)) = end_user {
+                    let linked = link_end_user(tx, owner.id, user, organization).await?;
+                    upsert.end_user = Change::Set(Some(linked));
+                }
+                let (connection, done) = connections::upsert(tx, owner.id, &upsert).await?;
+                let mut event = AuthEvent::of(&owner, &connection, auth_mode, done);
+                event.log = operation.as_ref();
+                enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                tx.notify(Changed::Connection(name_of(&connection)).notice());
+                Ok::<_, ConnectionError>(connection)
+            })
+        })
+        .await?;
+    context.caches.forget(&Changed::Connection(name_of(&stored)));
+    Ok(stored)
+}
+
+async fn link_end_user(
+    tx: &mut Tx,
+    environment: EnvironmentId,
+    user: EndUserInput,
+    organization: Option<OrganizationInput>,
+) -> Result<EndUserId, DbError> {
+    Ok(end_users::upsert(tx, environment, &user, organization.as_ref())
+        .await?
+        .id)
+}
+
+/// Changes to a connection; absent fields stay (api-core §9.5, contract decision 5).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Patch {
+    /// Deprecated end user: updated in place, or created and linked.
+    pub end_user: Option<EndUserInput>,
+    /// Replaces all tags.
+    pub tags: Option<Tags>,
+    /// Merged over the stored metadata.
+    pub metadata: Option<JsonMap>,
+    /// Sets, or clears with empty text.
+    pub webhook_url_override: Option<String>,
+}
+
+/// Applies a patch in one transaction.
+pub async fn patch(context: &Context, name: &ConnectionName, patch: Patch) -> Result<(), ConnectionError> {
+    let wanted = name.clone();
+    context
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                if integrations::find_by_key(tx, wanted.environment, &wanted.integration)
+                    .await?
+                    .is_none()
+                {
+                    return Err(ConnectionError::UnknownIntegration);
+                }
+                let found =
+                    connections::find(tx, wanted.environment, &wanted.integration, &wanted.connection)
+                        .await?
+                        .ok_or_else(|| ConnectionError::UnknownConnection(wanted.connection.clone()))?;
+                let tags = match (&patch.end_user, &patch.tags) {
+                    (None, None) => Change::Keep,
+                    (user, explicit) => {
+                        let derived = Tags::from_end_user(user.as_ref(), None);
+                        let merged = derived.overlaid(&explicit.clone().unwrap_or_default());
+                        Change::Set(merged.map_err(ConnectionError::Tags)?)
+                    }
+                };
+                let end_user = match patch.end_user {
+                    Some(user) => {
+                        let linked = found.end_user.as_ref().map(|stored| stored.id);
+                        Change::Set(Some(
+                            end_users::patch(tx, wanted.environment, linked, &user).await?.id,
+                        ))
+                    }
+                    None => Change::Keep,
+                };
+                let url = match patch.webhook_url_override {
+                    Some(url) if url.is_empty() => Change::Set(None),
+                    Some(url) => Change::Set(Some(url)),
+                    None => Change::Keep,
+                };
+                let changes = ConnectionPatch {
+                    tags,
+                    end_user,
+                    webhook_url_override: url,
+                };
+                connections::patch(tx, found.id, &changes).await?;
+                if let Some(metadata) = patch.metadata {
+                    let id = std::slice::from_ref(&found.connection_id);
+                    connections::set_metadata(tx, found.integration_id, id, MetadataChange::Merge(&metadata))
+                        .await?;
+                }
+                tx.notify(Changed::Connection(wanted).notice());
+                Ok(())
+            })
+        })
+        .await?;
+    context.caches.forget(&Changed::Connection(name.clone()));
+    Ok(())
+}
+
+/// How new metadata meets the stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataWrite {
+    /// `POST`: replaces.
+    Replace,
+    /// `PATCH`: shallow merge.
+    Merge,
+}
+
+/// Writes metadata of several connections of one integration; all or none.
+pub async fn write_metadata(
+    context: &Context,
+    environment: EnvironmentId,
+    integration: &str,
+    ids: Vec<ConnectionId>,
+    metadata: JsonMap,
+    write: MetadataWrite,
+) -> Result<(), ConnectionError> {
+    let names: Vec<ConnectionName> = ids
+        .iter()
+        .map(|id| ConnectionName {
+            environment,
+            integration: integration.to_owned(),
+            connection: id.to_string(),
+        })
+        .collect();
+    let (key, changed) = (integration.to_owned(), names.clone());
+    context
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let Some(first) = ids.first() else { return Ok(()) };
+                let missing = |id: &ConnectionId| ConnectionError::UnknownConnection(id.to_string());
+                let integration = integrations::find_by_key(tx, environment, &key)
+                    .await?
+                    .ok_or_else(|| missing(first))?;
+                let change = match write {
+                    MetadataWrite::Replace => MetadataChange::Replace(&metadata),
+                    MetadataWrite::Merge => MetadataChange::Merge(&metadata),
+                };
+                match connections::set_metadata(tx, integration.id, &ids, change).await? {
+                    MetadataSaved::Missing(id) => return Err(missing(&id)),
+                    MetadataSaved::Saved => {}
+                }
+                for name in changed {
+                    tx.notify(Changed::Connection(name).notice());
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    for name in names {
+        context.caches.forget(&Changed::Connection(name));
+    }
+    Ok(())
+}
+
+/// Deletes a connection; purged 31 days later. The `auth` webhook with operation `deletion` is written with it.
+pub async fn delete(
+    context: &Context,
+    environment: &Arc<Environment>,
+    name: &ConnectionName,
+) -> Result<(), ConnectionError> {
+    let (wanted, owner, ambient, catalogue) = (
+        name.clone(),
+        environment.clone(),
+        context.ambient.clone(),
+        context.catalogue.clone(),
+    );
+    context
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let connection =
+                    connections::find(tx, wanted.environment, &wanted.integration, &wanted.connection)
+                        .await?
+                        .ok_or_else(|| ConnectionError::UnknownConnection(wanted.connection.clone()))?;
+                connections::soft_delete(tx, connection.id).await?;
+                let auth_mode = catalogue
+                    .get(connection.provider.as_str())
+                    .map_or(AuthMode::None, |provider| provider.definition.auth_mode);
+                let event = AuthEvent::of(&owner, &connection, auth_mode, AuthOperation::Deletion);
+                enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                tx.notify(Changed::Connection(wanted).notice());
+                Ok::<_, ConnectionError>(())
+            })
+        })
+        .await?;
+    context.caches.forget(&Changed::Connection(name.clone()));
+    Ok(())
+}
+
+/// The name of a stored connection.
+pub fn name_of(connection: &Connection) -> ConnectionName {
+    ConnectionName {
+        environment: connection.environment_id,
+        integration: connection.integration_key.to_string(),
+        connection: connection.connection_id.to_string(),
+    }
+}
+
+/// A generated public id: UUID v4.
+pub(crate) fn fresh_id(context: &Context) -> ConnectionId {
+    ConnectionId::parse(&context.ambient.entropy.uuid().to_string())
+        .expect("a UUID's characters are all allowed in a connection id")
+}
+
+/// When the background check looks at stored credentials again (auth-flows §22).
+pub(crate) fn expiry_to_check(credentials: &Credentials, now: Timestamp) -> Option<Timestamp> {
+    let days = |days: i64| now.checked_add(jiff::SignedDuration::from_hours(24 * days)).ok();
+    credentials.expires_at().or_else(|| match credentials {
+        Credentials::OAuth1(_) | Credentials::None {} => days(99 * 365),
+        _ => days(1),
+    })
+}
+
+/// The auth mode whose imports carry these credentials; `None` for modes that cannot be imported.
+fn mode_of(credentials: &Credentials) -> Option<AuthMode> {
+    Some(match credentials {
+        Credentials::OAuth2(_) => AuthMode::OAuth2,
+        Credentials::OAuth2Cc(_) => AuthMode::OAuth2Cc,
+        Credentials::OAuth1(_) => AuthMode::OAuth1,
+        Credentials::ApiKey(_) => AuthMode::ApiKey,
+        Credentials::Basic(_) => AuthMode::Basic,
+        Credentials::None {} => AuthMode::None,
+        Credentials::Tba(_) => AuthMode::Tba,
+        Credentials::App(_) => AuthMode::App,
+        Credentials::Custom(_) => AuthMode::Custom,
+        Credentials::Jwt(_)
+        | Credentials::TwoStep(_)
+        | Credentials::Signature(_)
+        | Credentials::Bill(_)
+        | Credentials::AwsSigV4(_) => return None,
+    })
+}

@@ -1,0 +1,108 @@
+//! What every domain function takes: the store, the catalogue, the world outside, and the settings that matter.
+
+use std::sync::Arc;
+
+use patchbay_ambient::Ambient;
+use patchbay_catalog::CatalogueHandle;
+use patchbay_outbound::Client;
+use patchbay_store::Store;
+use url::Url;
+
+use crate::caches::Caches;
+use crate::refresh::Flights;
+use crate::results::AuthResults;
+use crate::usage::Usage;
+
+/// The domain's surroundings. One per server, shared by reference.
+#[derive(Debug)]
+pub struct Context {
+    /// Everything durable.
+    pub store: Store,
+    /// Provider definitions, hot-reloaded.
+    pub catalogue: CatalogueHandle,
+    /// Client for token endpoints and the like (private networks allowed by its own policy, auth-flows §26).
+    pub token_client: Client,
+    /// Client for calls made with an end user's credentials: proxy, verification.
+    pub proxy_client: Client,
+    /// Time, randomness, tasks.
+    pub ambient: Ambient,
+    /// What the operator configured.
+    pub settings: Settings,
+    /// Hot reads.
+    pub caches: Caches,
+    /// Outcomes of popups, by WebSocket.
+    pub results: AuthResults,
+    /// Refreshes in flight in this process.
+    pub(crate) flights: Flights,
+    /// Last-used and last-fetched times on their way to the store.
+    pub(crate) usage: Usage,
+}
+
+/// The domain's part of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Origin (and path) under which the world reaches the API.
+    pub public_url: Url,
+    /// Base of `connect_link`; ends in `/`.
+    pub connect_url: Url,
+    /// Path of the popup flow's WebSocket, told to the Connect UI.
+    pub websockets_path: String,
+    /// Whether a callback must come from the browser that began it (auth-flows §5).
+    pub state_cookie: StateCookie,
+    /// This process, as leases and notices name it.
+    pub node: String,
+}
+
+/// Whether the callback demands the cookie set when the popup was redirected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateCookie {
+    /// Refuse a callback without it.
+    Required,
+    /// For products whose own domain forwards the callback from their server.
+    Ignored,
+}
+
+impl Context {
+    /// Joins the parts and starts the room's background loops (cache invalidation, usage flush) on `ambient.tasks`.
+    pub fn start(
+        store: Store,
+        catalogue: CatalogueHandle,
+        token_client: Client,
+        proxy_client: Client,
+        ambient: Ambient,
+        settings: Settings,
+    ) -> Arc<Self> {
+        let context = Arc::new(Self {
+            results: AuthResults::new(store.clone()),
+            store,
+            catalogue,
+            token_client,
+            proxy_client,
+            ambient,
+            settings,
+            caches: Caches::new(),
+            flights: Flights::default(),
+            usage: Usage::default(),
+        });
+        crate::caches::follow_notices(&context);
+        crate::usage::start(&context);
+        context
+    }
+
+    /// Where providers send the browser back: the environment's own URL, or ours.
+    pub fn callback_url(&self, environment: &patchbay_types::environments::Environment) -> String {
+        environment
+            .settings
+            .callback_url
+            .clone()
+            .unwrap_or_else(|| self.public("oauth/callback"))
+    }
+
+    /// `path` under the public URL.
+    pub fn public(&self, path: &str) -> String {
+        format!(
+            "{}/{path}",
+            self.settings.public_url.as_str().trim_end_matches('/')
+        )
+    }
+}

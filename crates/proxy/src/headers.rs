@@ -1,0 +1,101 @@
+//! Which headers pass.
+
+use http::header::{
+    CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+
+/// Hop-by-hop headers (RFC 9110 §7.6.1): they belong to one connection and never pass.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What the caller receives of an upstream's headers: all but hop-by-hop ones, those `Connection` names, and
+/// `access-control-*`, which speaks about the upstream's origin and not about ours (proxy §7).
+pub(crate) fn relayed(mut upstream: HeaderMap) -> HeaderMap {
+    let named: Vec<HeaderName> = upstream
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        upstream.remove(name);
+    }
+    upstream.remove("keep-alive");
+    let foreign: Vec<HeaderName> = upstream
+        .keys()
+        .filter(|name| name.as_str().starts_with("access-control-"))
+        .cloned()
+        .collect();
+    for name in &foreign {
+        upstream.remove(name);
+    }
+    upstream
+}
+
+/// Headers that frame a message: the transport writes them, a caller's wish cannot.
+pub(crate) fn is_framing(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || matches!(name.as_str(), "keep-alive" | "host" | "content-length" | "expect")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn connection_bound_headers_stay_behind() {
+        let mut upstream = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("access-control-allow-origin", "https://upstream.example"),
+            ("link", "<a>; rel=next"),
+            ("set-cookie", "a=1"),
+        ] {
+            upstream.append(
+                name.parse::<HeaderName>().unwrap(),
+                HeaderValue::from_static(value),
+            );
+        }
+        upstream.append("set-cookie", HeaderValue::from_static("b=2"));
+        let relayed = relayed(upstream);
+        let names: Vec<_> = relayed
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("link", "<a>; rel=next"),
+                ("set-cookie", "a=1"),
+                ("set-cookie", "b=2")
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn all_other_headers_pass_unchanged(
+            pairs in prop::collection::vec(("x-[a-z]{1,8}", "[ -~]{0,20}"), 0..20),
+        ) {
+            let mut upstream = HeaderMap::new();
+            for (name, value) in &pairs {
+                upstream.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+            }
+            prop_assert_eq!(relayed(upstream.clone()), upstream);
+        }
+    }
+}
