@@ -241,6 +241,17 @@ impl Template {
         }
     }
 
+    /// Each alternative with every expression replaced by `value`: for checks of its shape.
+    pub(crate) fn sketches(&self, value: &str) -> impl Iterator<Item = String> {
+        self.alternatives().map(move |parts| {
+            let pieces = parts.iter().map(|part| match part {
+                Part::Text(text) => text.as_str(),
+                Part::Expression(_) => value,
+            });
+            pieces.collect()
+        })
+    }
+
     fn alternatives(&self) -> impl Iterator<Item = &[Part]> {
         std::iter::once(self.0.parts.as_slice()).chain(self.0.fallback.as_deref())
     }

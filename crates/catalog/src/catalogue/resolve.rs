@@ -170,7 +170,7 @@ impl<'e> Resolver<'e> {
             Some(target) => Some(self.target(entry, level, target)?),
             None => None,
         };
-        let mut wire = base.map(|base| base.wire.clone()).unwrap_or_default();
+        let mut wire = base.as_ref().map(|base| base.wire.clone()).unwrap_or_default();
         for (key, value) in &entry.json {
             if key != "alias" {
                 wire.insert(key.clone(), value.clone());
@@ -182,6 +182,9 @@ impl<'e> Resolver<'e> {
             wire.insert("available_scopes".to_owned(), Value::from(scopes.clone()));
         }
         let mut notes = Vec::new();
+        if let Some(base) = base.as_ref().filter(|_| self.depth == Depth::Check) {
+            check::alias(&entry.json, &base.wire, &mut notes);
+        }
         let definition = Definition::read(&wire, &mut notes);
         if let Some(definition) = &definition {
             check::definition(definition, &wire, self.depth, &mut notes);
