@@ -12,15 +12,21 @@
 //! 5. a few integrations,
 //! 6. everything in the environment.
 //!
+//! Checks are scalar subqueries by primary key, `(SELECT 1 …) IS NOT NULL`, because neither database turns those into
+//! joins of its own choosing, as it may an `EXISTS`.
+//!
 //! The rarest of several tags is found by counting index entries up to a small cap. If every tag is frequent, a
 //! window of the newest entries of one usually fills the page; only if it does not, the caps are raised.
+
+#[cfg(all(test, feature = "testing"))]
+mod plans;
 
 use patchbay_types::connections::{ConnectionFilter, ConnectionSummary};
 use patchbay_types::{ConnectionRowId, EnvironmentId, IntegrationId, Timestamp};
 
 use super::{CHUNK, read_error};
 use crate::columns::{Binds, Columns, padded, search_pattern, text};
-use crate::db::{DbError, Row, Tx, Value};
+use crate::db::{DbError, Dialect, Row, Tx, Value};
 use crate::end_users;
 
 /// A tag with fewer connections is walked without further thought.
@@ -136,7 +142,7 @@ impl Stream {
 impl Query<'_> {
     async fn run(&self, tx: &mut Tx, choice: Choice) -> Result<Vec<ConnectionSummary>, DbError> {
         let mut binds = Binds::default();
-        let sql = self.sql(choice, &mut binds);
+        let sql = self.sql(tx.dialect(), choice, &mut binds);
         let rows = tx.query(&sql, binds.values()).await?;
         let mut page: Vec<ConnectionSummary> = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -152,7 +158,7 @@ impl Query<'_> {
         Ok(page)
     }
 
-    fn sql(&self, choice: Choice, binds: &mut Binds) -> String {
+    fn sql(&self, dialect: Dialect, choice: Choice, binds: &mut Binds) -> String {
         let environment = binds.bind(self.environment);
         let limit = binds.bind(i64::from(self.filter.limit));
         let offset = i64::try_from(self.filter.offset).unwrap_or(i64::MAX);
@@ -178,10 +184,15 @@ impl Query<'_> {
                 binds.bind(offset)
             )
         };
+        // The page's rows are looked up one by one; Postgres would read a table of some ten thousand rows instead.
+        let connection = match dialect {
+            Dialect::Sqlite => "connection c",
+            Dialect::Postgres => "LATERAL (SELECT * FROM connection r WHERE r.id = k.id LIMIT 1) c",
+        };
         format!(
             "SELECT c.id, c.connection_id, i.unique_key, i.provider, c.tags, c.metadata, c.created_at, {}, \
                x.kind, x.log_id \
-             FROM ({page}) k CROSS JOIN connection c CROSS JOIN integration i \
+             FROM ({page}) k CROSS JOIN {connection} CROSS JOIN integration i \
              LEFT JOIN end_user u ON u.id = c.end_user LEFT JOIN connection_error x ON x.connection = c.id \
              WHERE c.id = k.id AND i.id = c.integration_id \
              ORDER BY k.created_at DESC, k.id DESC, x.kind, x.subject",
@@ -196,8 +207,8 @@ impl Query<'_> {
         if let Some(search) = &filter.search {
             let pattern = binds.bind(search_pattern(search));
             on_connection.push(format!(
-                "(c.search LIKE {pattern} ESCAPE '!' OR EXISTS (SELECT 1 FROM end_user p \
-                   WHERE p.id = c.end_user AND p.search LIKE {pattern} ESCAPE '!'))"
+                "(c.search LIKE {pattern} ESCAPE '!' OR (SELECT 1 FROM end_user p \
+                   WHERE p.id = c.end_user AND p.search LIKE {pattern} ESCAPE '!') IS NOT NULL)"
             ));
         }
         let tags: Vec<Tag> = filter
@@ -244,7 +255,12 @@ impl Query<'_> {
         {
             by_integration = true;
             ids.iter()
-                .map(|id| Stream::of_connections(format!("c.integration_id = {}", binds.bind(id))))
+                .map(|id| {
+                    Stream::of_connections(format!(
+                        "c.integration_id = {} AND +c.environment_id = {environment}",
+                        binds.bind(id)
+                    ))
+                })
                 .collect()
         } else {
             vec![Stream::of_connections(format!(
@@ -295,8 +311,8 @@ impl Tag {
 
     fn on_connection(&self, id: &str) -> String {
         format!(
-            "EXISTS (SELECT 1 FROM connection_tag g \
-             WHERE g.connection = {id} AND g.key = {} AND g.value = {})",
+            "(SELECT 1 FROM connection_tag g \
+              WHERE g.connection = {id} AND g.key = {} AND g.value = {}) IS NOT NULL",
             self.key, self.value
         )
     }
@@ -330,7 +346,7 @@ impl Owner {
 
     fn on_connection(&self) -> String {
         format!(
-            "({} OR EXISTS (SELECT 1 FROM end_user o WHERE o.id = c.end_user AND o.{} = {}))",
+            "({} OR (SELECT 1 FROM end_user o WHERE o.id = c.end_user AND o.{} = {}) IS NOT NULL)",
             self.tag.on_connection("c.id"),
             self.column,
             self.tag.value
