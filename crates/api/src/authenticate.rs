@@ -313,9 +313,10 @@ pub(crate) mod tests {
 
         fn session<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Principal, AuthFailure>> {
             Box::pin(async move {
-                match token.ends_with('0') {
-                    true => Ok(self.session.clone()),
-                    false => Err(AuthFailure::Unknown),
+                if token.ends_with('0') {
+                    Ok(self.session.clone())
+                } else {
+                    Err(AuthFailure::Unknown)
                 }
             })
         }

@@ -28,7 +28,7 @@ impl Default for BodyLimits {
     fn default() -> Self {
         Self {
             bytes: 75 * 1024 * 1024,
-            silence: Duration::from_secs(60),
+            silence: Duration::from_mins(1),
         }
     }
 }
@@ -172,19 +172,19 @@ async fn collect(mut body: Body, limits: BodyLimits) -> Result<Bytes, ApiError> 
 }
 
 async fn decode(mut decoder: impl AsyncRead + Unpin, limits: BodyLimits) -> Result<Bytes, ApiError> {
-    let mut decoded = BytesMut::new();
+    let mut plain = BytesMut::new();
     loop {
-        decoded.reserve(SLICE);
-        let read = decoder.read_buf(&mut decoded).await.map_err(|cause| {
+        plain.reserve(SLICE);
+        let read = decoder.read_buf(&mut plain).await.map_err(|cause| {
             ApiError::new(&codes::INVALID_BODY)
                 .message("The body is not encoded as Content-Encoding says")
                 .cause(cause)
         })?;
-        if decoded.len() > limits.bytes {
+        if plain.len() > limits.bytes {
             return Err(too_large(limits));
         }
         if read == 0 {
-            return Ok(decoded.freeze());
+            return Ok(plain.freeze());
         }
         tokio::task::consume_budget().await;
     }

@@ -93,7 +93,7 @@ fn address(text: &str) -> Option<IpAddr> {
     ip.or_else(bracketed).map(|ip: IpAddr| ip.to_canonical())
 }
 
-fn text<'a, N: http::header::AsHeaderName>(headers: &'a HeaderMap, name: N) -> Option<&'a str> {
+fn text<N: http::header::AsHeaderName>(headers: &HeaderMap, name: N) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

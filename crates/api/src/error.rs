@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use patchbay_ambient::Entropy;
+use patchbay_store::db::DbError;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ pub enum Style {
 }
 
 /// An answer that is an error: a public half that goes over the wire and an internal half that is only logged.
+#[must_use]
 pub struct ApiError(Box<Parts>);
 
 struct Parts {
@@ -267,6 +269,16 @@ impl fmt::Display for Chain<'_> {
             next = cause.source();
         }
         Ok(())
+    }
+}
+
+impl From<DbError> for ApiError {
+    /// A conflict or a missing reference that the domain did not expect is our fault.
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Unavailable(_) | DbError::Retry(_) => Self::unavailable(Duration::from_secs(1), error),
+            error => Self::unexpected(error),
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub fn content_type(path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(&codes::INVALID_CONTENT_TYPE).message("Content-Type must be application/json"))
 }
 
-fn is_guarded(path: &str) -> bool {
+pub(crate) fn is_guarded(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     GUARDED.iter().any(|prefix| prefix.eq_ignore_ascii_case(first))
         && !FREE.iter().any(|prefix| is_below(path, prefix))

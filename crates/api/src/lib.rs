@@ -1,4 +1,8 @@
 //! The wire protocol: routes, validation, envelopes, OpenAPI.
+//!
+//! A [`route::Route`] says what a route accepts and answers, beside its handler. [`service::Service`] takes the
+//! table of them and answers requests in the one order that decides which error wins; [`server::serve`] drives
+//! the connections. Error envelopes are built in [`error`] and nowhere else, from the codes in [`codes`].
 
 pub mod authenticate;
 pub mod body;
@@ -8,7 +12,18 @@ pub mod cors;
 pub mod error;
 pub mod guard;
 mod matcher;
+pub mod openapi;
 pub mod query;
 pub mod rate_limit;
 pub mod reply;
+pub mod route;
 pub mod schema;
+pub mod server;
+pub mod service;
+
+pub use authenticate::{Auth, Authenticator, Principal};
+pub use error::{ApiError, Layer};
+pub use matcher::DuplicateRoute;
+pub use reply::Reply;
+pub use route::{Call, Endpoint, Rate, Route};
+pub use service::{Service, ServiceOptions};

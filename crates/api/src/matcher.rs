@@ -24,7 +24,7 @@ struct Node<T> {
 
 /// Which methods a route answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// This one; `GET` answers `HEAD` too.
     Only(Method),
     /// Any.

@@ -3,6 +3,7 @@
 //! A refused request neither counts nor prolongs the window. When the counters cannot be asked, requests pass.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
@@ -49,7 +50,7 @@ impl Bucket {
     pub fn address(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V6(v6) => Self::Address(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into()),
-            v4 => Self::Address(v4),
+            v4 @ IpAddr::V4(_) => Self::Address(v4),
         }
     }
 }
@@ -293,15 +294,17 @@ impl<K: Eq + Hash> Generations<K> {
             self.old = std::mem::take(&mut self.young);
             self.turned = now;
         }
-        let count = match self.young.get_mut(&key) {
-            Some(count) => count,
-            None => {
-                let carried = self.old.remove(&key).unwrap_or(Count { used: 0, began: now });
-                self.young.entry(key).or_insert(carried)
+        let old = &mut self.old;
+        let fresh = Count { used: 0, began: now };
+        let count = match self.young.entry(key) {
+            Entry::Occupied(young) => young.into_mut(),
+            Entry::Vacant(vacant) => {
+                let carried = old.remove(vacant.key()).unwrap_or(fresh);
+                vacant.insert(carried)
             }
         };
         if !live(count) {
-            *count = Count { used: 0, began: now };
+            *count = fresh;
         }
         let used = count.used.saturating_add(cost);
         let accepted = used <= limit;

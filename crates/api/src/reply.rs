@@ -14,6 +14,7 @@ pub const JSON: &str = "application/json; charset=utf-8";
 
 /// An answer.
 #[derive(Debug)]
+#[must_use]
 pub struct Reply {
     status: StatusCode,
     headers: HeaderMap,

@@ -7,6 +7,7 @@ use super::{Kind, Schema, wrong};
 
 /// Rules of an array.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Array {
     item: Box<Schema>,
     least: Option<usize>,
@@ -86,13 +87,13 @@ pub fn any_of(options: impl IntoIterator<Item = Schema>) -> Schema {
 
 pub(super) fn check_any_of(
     options: &[Schema],
-    input: Option<Value>,
+    input: Option<&Value>,
     at: Path<'_>,
     issues: &mut Issues,
 ) -> Option<Value> {
     let from = issues.len();
     for option in options {
-        let value = option.check(input.clone(), at, issues);
+        let value = option.check(input.cloned(), at, issues);
         if issues.len() == from {
             return value;
         }
@@ -105,6 +106,7 @@ pub(super) fn check_any_of(
 
 /// Rules of an object whose shape hangs on one of its fields.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Discriminated {
     field: &'static str,
     branches: Vec<(&'static str, Schema)>,

@@ -7,8 +7,8 @@ use super::issue::{Issues, Path};
 /// Most milliseconds from the epoch an ECMAScript `Date` holds.
 const MAX_MILLIS: f64 = 8.64e15;
 
-pub(super) fn check(input: Option<Value>, at: Path<'_>, issues: &mut Issues) -> Option<Value> {
-    let instant = match &input {
+pub(super) fn check(input: Option<&Value>, at: Path<'_>, issues: &mut Issues) -> Option<Value> {
+    let instant = match input {
         Some(Value::String(text)) => parse(text),
         Some(Value::Number(number)) => number.as_f64().and_then(from_millis),
         _ => None,

@@ -38,6 +38,7 @@ use issue::{Issues, Path};
 
 /// What a value must look like. Build it with the functions of this module.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Schema {
     kind: Kind,
     presence: Presence,
@@ -306,7 +307,7 @@ impl Kind {
     fn check(&self, input: Option<Value>, at: Path<'_>, issues: &mut Issues) -> Option<Value> {
         match self {
             Self::Text(rules) => rules.check(input, at, issues),
-            Self::Number(rules) => rules.check(input, at, issues),
+            Self::Number(rules) => rules.check(input.as_ref(), at, issues),
             Self::Boolean => match input {
                 Some(Value::Bool(value)) => Some(Value::Bool(value)),
                 other => wrong("boolean", other.as_ref(), at, issues),
@@ -322,11 +323,11 @@ impl Kind {
                 Some(Value::String(text)) if options.contains(&text.as_str()) => Some(Value::String(text)),
                 _ => not_an_option(options, at, issues),
             },
-            Self::Date => date::check(input, at, issues),
+            Self::Date => date::check(input.as_ref(), at, issues),
             Self::Array(rules) => rules.check(input, at, issues),
             Self::Object(rules) => rules.check(input, at, issues),
             Self::Record(rules) => rules.check(input, at, issues),
-            Self::AnyOf(options) => combine::check_any_of(options, input, at, issues),
+            Self::AnyOf(options) => combine::check_any_of(options, input.as_ref(), at, issues),
             Self::Discriminated(rules) => rules.check(input, at, issues),
             Self::Tags => tags::check(input, at, issues),
             Self::Anything => Some(input.unwrap_or_default()),
@@ -356,13 +357,13 @@ fn received(input: Option<&Value>) -> &'static str {
 }
 
 fn not_an_option(options: &[&str], at: Path<'_>, issues: &mut Issues) -> Option<Value> {
-    let message = match options {
-        [only] => format!("Invalid input: expected \"{only}\""),
-        _ => {
-            let quoted: Vec<String> = options.iter().map(|option| format!("\"{option}\"")).collect();
-            format!("Invalid option: expected one of {}", quoted.join("|"))
-        }
+    let quoted: Vec<String> = options.iter().map(|option| format!("\"{option}\"")).collect();
+    let expected = if options.len() == 1 {
+        "Invalid input: expected"
+    } else {
+        "Invalid option: expected one of"
     };
+    let message = format!("{expected} {}", quoted.join("|"));
     issues.abort(at, "invalid_value", Cow::Owned(message));
     None
 }

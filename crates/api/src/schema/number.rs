@@ -8,6 +8,7 @@ const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
 
 /// Rules of a number.
 #[derive(Clone, Debug, Default)]
+#[must_use]
 pub struct Number {
     coerced: bool,
     int: bool,
@@ -59,11 +60,11 @@ impl Number {
         self
     }
 
-    pub(super) fn check(&self, input: Option<Value>, at: Path<'_>, issues: &mut Issues) -> Option<Value> {
-        let number = match &input {
+    pub(super) fn check(&self, input: Option<&Value>, at: Path<'_>, issues: &mut Issues) -> Option<Value> {
+        let number = match input {
             Some(Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN),
-            other if self.coerced => coerce(other.as_ref()),
-            other => return wrong("number", other.as_ref(), at, issues),
+            other if self.coerced => coerce(other),
+            other => return wrong("number", other, at, issues),
         };
         if number.is_nan() || number.is_infinite() {
             let kind = if number.is_nan() { "NaN" } else { "number" };

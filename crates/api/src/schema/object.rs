@@ -5,6 +5,7 @@ use super::{Schema, Text, wrong};
 
 /// Rules of an object with known fields. Unknown keys are refused unless said otherwise.
 #[derive(Clone, Debug, Default)]
+#[must_use]
 pub struct Object {
     fields: Vec<(&'static str, Schema)>,
     unknown: Unknown,
@@ -86,6 +87,7 @@ impl Object {
 
 /// Rules of an object whose keys are data.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Record {
     key: Text,
     value: Box<Schema>,

@@ -8,6 +8,7 @@ use super::{Pattern, patterns, wrong};
 
 /// Rules of a text. Every broken rule is reported, in the order the rules were given.
 #[derive(Clone, Debug, Default)]
+#[must_use]
 pub struct Text {
     rules: Vec<Rule>,
 }
@@ -155,7 +156,7 @@ impl Text {
                 Rule::Email => drop(schema.insert("format".into(), "email".into())),
                 Rule::Url => drop(schema.insert("format".into(), "uri".into())),
                 Rule::UrlOrEmpty => {
-                    drop(schema.insert("anyOf".into(), json!([{"format": "uri"}, {"const": ""}])))
+                    drop(schema.insert("anyOf".into(), json!([{"format": "uri"}, {"const": ""}])));
                 }
                 Rule::Uuid => drop(schema.insert("format".into(), "uuid".into())),
             }
