@@ -16,19 +16,29 @@ fn main() {
         let mut files: Vec<String> = entries
             .map(|entry| entry.expect("a readable folder of migrations").file_name())
             .map(|name| name.into_string().expect("migrations have plain names"))
-            .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "sql"))
+            .filter(|name| {
+                Path::new(name)
+                    .extension()
+                    .is_some_and(|extension| extension == "sql")
+            })
             .collect();
         files.sort();
         for file in files {
             let path = path.join(&file);
             let path = path.display();
             println!("cargo::rerun-if-changed={path}");
-            writeln!(list, "    File {{ folder: {folder:?}, name: {file:?}, sql: include_str!(r\"{path}\") }},")
-                .expect("a string takes any text");
+            writeln!(
+                list,
+                "    File {{ folder: {folder:?}, name: {file:?}, sql: include_str!(r\"{path}\") }},"
+            )
+            .expect("a string takes any text");
         }
     }
     list.push_str("]\n");
-    #[expect(clippy::disallowed_methods, reason = "how cargo tells a build script where to write")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how cargo tells a build script where to write"
+    )]
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     fs::write(Path::new(&out).join("migrations.rs"), list).expect("OUT_DIR is writable");
 }

@@ -130,12 +130,17 @@ fn put_back(from: &Path, to: &Path, vault: &Vault) -> Result<Copied, BackupError
     }
     let mut source = File::open(from).map_err(|cause| io_error(from, cause))?;
     let partial = Partial::create(to)?;
-    let mut copy =
-        OpenOptions::new().write(true).open(&partial.path).map_err(|cause| io_error(&partial.path, cause))?;
+    let mut copy = OpenOptions::new()
+        .write(true)
+        .open(&partial.path)
+        .map_err(|cause| io_error(&partial.path, cause))?;
     io::copy(&mut source, &mut copy).map_err(|cause| io_error(&partial.path, cause))?;
     drop(copy);
     let schema = verify(&partial.path, vault).map_err(|error| match error {
-        BackupError::Damaged { reason, .. } => BackupError::Damaged { file: from.to_owned(), reason },
+        BackupError::Damaged { reason, .. } => BackupError::Damaged {
+            file: from.to_owned(),
+            reason,
+        },
         other => other,
     })?;
     partial.finish(to, schema)
@@ -143,24 +148,34 @@ fn put_back(from: &Path, to: &Path, vault: &Vault) -> Result<Copied, BackupError
 
 /// The newest schema version of a whole database that this program can use.
 fn verify(file: &Path, vault: &Vault) -> Result<i64, BackupError> {
-    let damaged = |reason: String| BackupError::Damaged { file: file.to_owned(), reason };
+    let damaged = |reason: String| BackupError::Damaged {
+        file: file.to_owned(),
+        reason,
+    };
     let connection = plain(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let read = |error: rusqlite::Error| damaged(error.to_string());
-    let verdict: String =
-        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(read)?;
+    let verdict: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(read)?;
     if verdict != "ok" {
         return Err(damaged(verdict));
     }
     let applied = applied(&connection).map_err(read)?;
     let Some(newest) = applied.iter().map(|done| done.version).max() else {
-        return Err(damaged("it is an SQLite database, but not one of Patchbay's".to_owned()));
+        return Err(damaged(
+            "it is an SQLite database, but not one of Patchbay's".to_owned(),
+        ));
     };
     migrate::compare(&applied, migrate::known(Dialect::Sqlite), Dialect::Sqlite)?;
     let proof = connection
-        .query_row("SELECT key_id, sealed FROM key_check WHERE id = 1", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row("SELECT key_id, sealed FROM key_check WHERE id = 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()
         .map_err(read)?;
-    let mut used = connection.prepare("SELECT DISTINCT key_id FROM data_key").map_err(read)?;
+    let mut used = connection
+        .prepare("SELECT DISTINCT key_id FROM data_key")
+        .map_err(read)?;
     let used = used.query_map([], |row| row.get(0)).map_err(read)?;
     let used: Vec<String> = used.collect::<rusqlite::Result<_>>().map_err(read)?;
     check_keys(vault, proof, used)?;
@@ -173,7 +188,11 @@ fn applied(connection: &Connection) -> rusqlite::Result<Vec<Applied>> {
     }
     let mut statement = connection.prepare("SELECT version, name, checksum FROM schema_migration")?;
     let rows = statement.query_map([], |row| {
-        Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? })
+        Ok(Applied {
+            version: row.get(0)?,
+            name: row.get(1)?,
+            checksum: row.get(2)?,
+        })
     })?;
     rows.collect()
 }
@@ -237,5 +256,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn io_error(file: &Path, cause: io::Error) -> BackupError {
-    BackupError::Io { file: file.to_owned(), cause }
+    BackupError::Io {
+        file: file.to_owned(),
+        cause,
+    }
 }

@@ -78,11 +78,16 @@ pub(crate) fn compare<'m>(
     for done in applied {
         let Some(ours) = known.iter().find(|migration| migration.version == done.version) else {
             let database = applied.iter().map(|done| done.version).max().unwrap_or_default();
-            return Err(OpenError::Newer { database, program: newest });
+            return Err(OpenError::Newer {
+                database,
+                program: newest,
+            });
         };
         let accepted = ACCEPTED.contains(&(done.version, dialect, done.checksum.as_str()));
         if ours.checksum != done.checksum && !accepted {
-            return Err(OpenError::Changed { migration: format!("{:04}_{}", done.version, done.name) });
+            return Err(OpenError::Changed {
+                migration: format!("{:04}_{}", done.version, done.name),
+            });
         }
     }
     let has = |version| applied.iter().any(|done| done.version == version);
@@ -94,8 +99,19 @@ pub(crate) async fn applied(tx: &mut Tx) -> Result<Vec<Applied>, DbError> {
     if !has_table(tx, "schema_migration").await? {
         return Ok(Vec::new());
     }
-    let rows = tx.query("SELECT version, name, checksum FROM schema_migration ORDER BY version", &[]).await?;
-    let read = |row: &Row| Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? });
+    let rows = tx
+        .query(
+            "SELECT version, name, checksum FROM schema_migration ORDER BY version",
+            &[],
+        )
+        .await?;
+    let read = |row: &Row| {
+        Ok(Applied {
+            version: row.get(0)?,
+            name: row.get(1)?,
+            checksum: row.get(2)?,
+        })
+    };
     rows.iter().map(read).collect()
 }
 
@@ -104,7 +120,8 @@ pub(crate) async fn apply(tx: &mut Tx) -> Result<Vec<String>, OpenError> {
     let dialect = tx.dialect();
     if dialect == Dialect::Postgres {
         // Held until the transaction ends, so it works through poolers. SQLite's writer is alone anyway.
-        tx.query("SELECT pg_advisory_xact_lock($1)", &[LOCK.into()]).await?;
+        tx.query("SELECT pg_advisory_xact_lock($1)", &[LOCK.into()])
+            .await?;
     }
     let pending = compare(&applied(tx).await?, known(dialect), dialect)?;
     if pending.is_empty() {
@@ -123,7 +140,10 @@ pub(crate) async fn apply(tx: &mut Tx) -> Result<Vec<String>, OpenError> {
     .await?;
     let mut labels = Vec::new();
     for migration in pending {
-        let failed = |cause| OpenError::Migration { migration: migration.label(), cause };
+        let failed = |cause| OpenError::Migration {
+            migration: migration.label(),
+            cause,
+        };
         tx.batch(&migration.sql).await.map_err(failed)?;
         let now = tx.now();
         tx.execute(
@@ -159,7 +179,9 @@ fn assemble(files: &[File], own: &str) -> Vec<Migration> {
                 .and_then(|stem| stem.split_once('_'))
                 .and_then(|(version, name)| Some((version.parse().ok()?, name)))
                 .expect("migrations are named NNNN_name.sql, which a test checks");
-            let (_, text) = texts.entry(version).or_insert_with(|| (name.to_owned(), String::new()));
+            let (_, text) = texts
+                .entry(version)
+                .or_insert_with(|| (name.to_owned(), String::new()));
             // A checkout with CRLF has the same checksums.
             text.push_str(&file.sql.replace('\r', ""));
             text.push('\n');
@@ -169,7 +191,12 @@ fn assemble(files: &[File], own: &str) -> Vec<Migration> {
         .into_iter()
         .map(|(version, (name, sql))| {
             let checksum = HEXLOWER.encode(digest::digest(&digest::SHA256, sql.as_bytes()).as_ref());
-            Migration { version, name, sql, checksum }
+            Migration {
+                version,
+                name,
+                sql,
+                checksum,
+            }
         })
         .collect()
 }
@@ -188,8 +215,15 @@ mod tests {
             let mut seen = Vec::new();
             for file in FILES.iter().filter(|file| file.folder == folder) {
                 let (version, _) = file.name.split_once('_').unwrap();
-                assert!(version.len() == 4 && version.parse::<i64>().is_ok(), "{folder}/{}", file.name);
-                assert!(!seen.contains(&version), "two files of {folder} are number {version}");
+                assert!(
+                    version.len() == 4 && version.parse::<i64>().is_ok(),
+                    "{folder}/{}",
+                    file.name
+                );
+                assert!(
+                    !seen.contains(&version),
+                    "two files of {folder} are number {version}"
+                );
                 seen.push(version);
             }
         }
@@ -213,16 +247,38 @@ mod tests {
 
     #[test]
     fn newer_and_changed_databases_are_refused() {
-        let known = assemble(&[file("common", "0001_a.sql", "A"), file("common", "0002_b.sql", "B")], "sqlite");
-        let done = |version, checksum: &str| Applied { version, name: "a".to_owned(), checksum: checksum.to_owned() };
+        let known = assemble(
+            &[
+                file("common", "0001_a.sql", "A"),
+                file("common", "0002_b.sql", "B"),
+            ],
+            "sqlite",
+        );
+        let done = |version, checksum: &str| Applied {
+            version,
+            name: "a".to_owned(),
+            checksum: checksum.to_owned(),
+        };
         let first = done(1, &known[0].checksum);
         let compare = |applied: &[Applied]| compare(applied, &known, Dialect::Sqlite);
 
         assert_eq!(compare(&[]).unwrap().len(), 2);
         assert_eq!(compare(std::slice::from_ref(&first)).unwrap()[0].version, 2);
         let newer = compare(&[first, done(3, "x")]).unwrap_err();
-        assert!(matches!(newer, OpenError::Newer { database: 3, program: 2 }), "{newer}");
+        assert!(
+            matches!(
+                newer,
+                OpenError::Newer {
+                    database: 3,
+                    program: 2
+                }
+            ),
+            "{newer}"
+        );
         let changed = compare(&[done(1, "x")]).unwrap_err();
-        assert!(matches!(&changed, OpenError::Changed { migration } if migration == "0001_a"), "{changed}");
+        assert!(
+            matches!(&changed, OpenError::Changed { migration } if migration == "0001_a"),
+            "{changed}"
+        );
     }
 }

@@ -15,7 +15,7 @@ use crate::migrate;
 use crate::vault::{EncryptionKey, Vault};
 
 /// How often SQLite's log is moved into the file.
-const MAINTENANCE: Duration = Duration::from_secs(60);
+const MAINTENANCE: Duration = Duration::from_mins(1);
 /// How long [`Store::ping`] waits.
 const PING: Duration = Duration::from_secs(3);
 /// Data keys re-wrapped in one transaction.
@@ -296,7 +296,9 @@ impl Store {
         let mut done = Rotation::default();
         loop {
             let vault = self.0.context.vault.clone();
-            let count = self.write(move |tx| Box::pin(async move { rewrap(tx, &vault).await })).await?;
+            let count = self
+                .write(move |tx| Box::pin(async move { rewrap(tx, &vault).await }))
+                .await?;
             done.rewrapped += count;
             if count == 0 {
                 break;
@@ -352,7 +354,8 @@ impl Store {
     /// Everything that could refuse comes before anything is written.
     async fn prepare(&self, migrations: Migrations) -> Result<(), OpenError> {
         let vault = self.0.context.vault.clone();
-        self.read(move |tx| Box::pin(async move { check(tx, &vault).await })).await?;
+        self.read(move |tx| Box::pin(async move { check(tx, &vault).await }))
+            .await?;
         if migrations == Migrations::Apply {
             self.migrate().await?;
         }
@@ -405,7 +408,10 @@ pub(crate) fn check_keys(
     proof: Option<(String, Vec<u8>)>,
     used: impl IntoIterator<Item = String>,
 ) -> Result<(), OpenError> {
-    let wrong = |needed| OpenError::WrongKey { needed, configured: vault.key_ids().join(", ") };
+    let wrong = |needed| OpenError::WrongKey {
+        needed,
+        configured: vault.key_ids().join(", "),
+    };
     if let Some((key_id, sealed)) = proof
         && !vault.check(&key_id, &sealed)
     {
@@ -428,7 +434,9 @@ async fn connect(config: &StoreConfig, context: &Arc<Context>) -> Result<Backend
             Ok(Backend::Sqlite(opened?))
         }
         "postgres" | "postgresql" => {
-            let options = Options { connections: config.connections };
+            let options = Options {
+                connections: config.connections,
+            };
             let opened = Postgres::open(&config.url, options, Arc::clone(context)).await;
             Ok(Backend::Postgres(Arc::new(opened.map_err(OpenError::Url)??)))
         }
@@ -445,7 +453,9 @@ async fn check(tx: &mut Tx, vault: &Vault) -> Result<(), OpenError> {
     if !migrate::has_table(tx, "key_check").await? {
         return Ok(());
     }
-    let proof = tx.query_opt("SELECT key_id, sealed FROM key_check WHERE id = 1", &[]).await?;
+    let proof = tx
+        .query_opt("SELECT key_id, sealed FROM key_check WHERE id = 1", &[])
+        .await?;
     let proof = match proof {
         Some(row) => Some((row.get(0)?, row.get(1)?)),
         None => None,
@@ -479,7 +489,12 @@ async fn rewrap(tx: &mut Tx, vault: &Vault) -> Result<u64, DbError> {
         let wrapped: Vec<u8> = row.get(1)?;
         let key_id: String = row.get(2)?;
         let fresh = vault.rewrap(&scope, &wrapped, &key_id)?;
-        updates.push(vec![scope.into(), fresh.wrapped.into(), fresh.key_id.into(), key_id.into()]);
+        updates.push(vec![
+            scope.into(),
+            fresh.wrapped.into(),
+            fresh.key_id.into(),
+            key_id.into(),
+        ]);
     }
     // Another node may be rotating, too: what it has done is left.
     let sql = "UPDATE data_key SET wrapped = $2, key_id = $3 WHERE scope = $1 AND key_id = $4";

@@ -117,7 +117,9 @@ pub(crate) struct Wrapped {
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("ring", &self.key_ids()).finish_non_exhaustive()
+        f.debug_struct("Vault")
+            .field("ring", &self.key_ids())
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,8 +135,18 @@ impl Vault {
         if ring.is_empty() {
             return None;
         }
-        let ring = ring.iter().map(|key| RingKey { id: key.id(), key: cipher(&key.0) }).collect();
-        Some(Self(Arc::new(Inner { ring, entropy, data_keys: RwLock::default() })))
+        let ring = ring
+            .iter()
+            .map(|key| RingKey {
+                id: key.id(),
+                key: cipher(&key.0),
+            })
+            .collect();
+        Some(Self(Arc::new(Inner {
+            ring,
+            entropy,
+            data_keys: RwLock::default(),
+        })))
     }
 
     /// Ids of the ring, the active key first.
@@ -183,7 +195,10 @@ impl Vault {
         let hash = digest::digest(&digest::SHA256, bytes);
         let mut id = [0; DATA_KEY_ID_LEN];
         id.copy_from_slice(&hash.as_ref()[..DATA_KEY_ID_LEN]);
-        Ok(DataKey(Arc::new(DataKeyInner { id, key: cipher(bytes) })))
+        Ok(DataKey(Arc::new(DataKeyInner {
+            id,
+            key: cipher(bytes),
+        })))
     }
 
     /// The same data key, wrapped with the active key.
@@ -193,7 +208,12 @@ impl Vault {
     }
 
     pub(crate) fn recall(&self, scope: KeyScope) -> Option<DataKey> {
-        self.0.data_keys.read().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned()
+        self.0
+            .data_keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&scope)
+            .cloned()
     }
 
     /// `None` forgets.
@@ -206,20 +226,21 @@ impl Vault {
     }
 
     fn active(&self) -> &RingKey {
-        self.0.ring.first().expect("a vault is made only from a ring that is not empty")
+        self.0
+            .ring
+            .first()
+            .expect("a vault is made only from a ring that is not empty")
     }
 
     fn wrap(&self, scope: &str, bytes: &[u8]) -> Wrapped {
         let wrapped = seal(&self.active().key, &[VERSION], &wrap_aad(scope), bytes);
-        Wrapped { wrapped, key_id: self.active_id().to_owned() }
+        Wrapped {
+            wrapped,
+            key_id: self.active_id().to_owned(),
+        }
     }
 
-    fn unwrap_bytes(
-        &self,
-        scope: &str,
-        wrapped: &[u8],
-        key_id: &str,
-    ) -> Result<Zeroizing<Vec<u8>>, DbError> {
+    fn unwrap_bytes(&self, scope: &str, wrapped: &[u8], key_id: &str) -> Result<Zeroizing<Vec<u8>>, DbError> {
         let Some(key) = self.0.ring.iter().find(|key| key.id == key_id) else {
             return Err(DbError::internal(format!(
                 "the data key of {scope} is wrapped with key {key_id}, which is not in the key ring"
@@ -277,7 +298,10 @@ fn open(key: &RandomizedNonceKey, header: usize, aad: &str, sealed: &[u8]) -> Op
     let nonce = sealed.get(header..header + NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut text = Zeroizing::new(sealed[header + NONCE_LEN..].to_vec());
-    let length = key.open_in_place(nonce, Aad::from(aad.as_bytes()), &mut text).ok()?.len();
+    let length = key
+        .open_in_place(nonce, Aad::from(aad.as_bytes()), &mut text)
+        .ok()?
+        .len();
     text[length..].zeroize();
     text.truncate(length);
     Some(text)
@@ -325,12 +349,17 @@ mod tests {
         assert!(old.unwrap_key(other, &stored.wrapped, &stored.key_id).is_err());
 
         let both = vault(&[[2; 32], [1; 32]]);
-        let again = both.rewrap(&SCOPE.to_string(), &stored.wrapped, &stored.key_id).unwrap();
+        let again = both
+            .rewrap(&SCOPE.to_string(), &stored.wrapped, &stored.key_id)
+            .unwrap();
         assert_eq!(again.key_id, both.active_id());
         let new = vault(&[[2; 32]]);
         assert!(new.unwrap_key(SCOPE, &stored.wrapped, &stored.key_id).is_err());
         let key = new.unwrap_key(SCOPE, &again.wrapped, &again.key_id).unwrap();
-        let sealed = old.unwrap_key(SCOPE, &stored.wrapped, &stored.key_id).unwrap().seal("a", b"x");
+        let sealed = old
+            .unwrap_key(SCOPE, &stored.wrapped, &stored.key_id)
+            .unwrap()
+            .seal("a", b"x");
         assert!(key.made(&sealed));
         assert_eq!(key.open("a", &sealed).unwrap()[..], *b"x");
     }
@@ -339,7 +368,13 @@ mod tests {
     fn debug_shows_no_key() {
         let text = format!("{:?} {:?}", EncryptionKey::from([0x41; 32]), vault(&[[0x41; 32]]));
         assert!(!text.contains("AAAA") && !text.contains("65, 65"), "{text}");
-        assert!(vault(&[[3; 32]]).check(&EncryptionKey::from([3; 32]).id(), &vault(&[[3; 32]]).seal_check()));
-        assert!(!vault(&[[4; 32]]).check(&EncryptionKey::from([3; 32]).id(), &vault(&[[3; 32]]).seal_check()));
+        assert!(vault(&[[3; 32]]).check(
+            &EncryptionKey::from([3; 32]).id(),
+            &vault(&[[3; 32]]).seal_check()
+        ));
+        assert!(!vault(&[[4; 32]]).check(
+            &EncryptionKey::from([3; 32]).id(),
+            &vault(&[[3; 32]]).seal_check()
+        ));
     }
 }

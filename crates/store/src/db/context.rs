@@ -26,7 +26,13 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(vault: Vault, ambient: Ambient) -> Arc<Self> {
-        Arc::new(Self { vault, ambient, hub: Hub::new(), commits: AtomicU64::new(0), writes: AtomicU64::new(0) })
+        Arc::new(Self {
+            vault,
+            ambient,
+            hub: Hub::new(),
+            commits: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn count_commit(&self, writes: u64) {
@@ -45,7 +51,10 @@ pub(crate) struct Hub {
 impl Hub {
     fn new() -> Self {
         // Two nodes with the same name would ignore each other's notices, so this is never a seeded value.
-        Self { node: SystemEntropy.uuid().to_string(), local: broadcast::Sender::new(BACKLOG) }
+        Self {
+            node: SystemEntropy.uuid().to_string(),
+            local: broadcast::Sender::new(BACKLOG),
+        }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Notice> {
@@ -73,7 +82,10 @@ impl Hub {
             return None;
         }
         let topic = Topic::parse(parts.next()?);
-        Some(Notice { topic, key: parts.next().unwrap_or_default().to_owned() })
+        Some(Notice {
+            topic,
+            key: parts.next().unwrap_or_default().to_owned(),
+        })
     }
 
     pub(crate) fn node(&self) -> &str {
@@ -82,5 +94,9 @@ impl Hub {
 }
 
 fn bounded(notice: Notice) -> Notice {
-    if notice.key.len() > MAX_KEY { Notice::everything() } else { notice }
+    if notice.key.len() > MAX_KEY {
+        Notice::everything()
+    } else {
+        notice
+    }
 }

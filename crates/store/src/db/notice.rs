@@ -13,13 +13,23 @@ pub struct Notice {
 
 impl Notice {
     /// A notice about one thing.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "ids and literals read better without a reference"
+    )]
     pub fn new(topic: Topic, key: impl ToString) -> Self {
-        Self { topic, key: key.to_string() }
+        Self {
+            topic,
+            key: key.to_string(),
+        }
     }
 
     /// "Notices may have been missed": flush every cache, look at every queue.
     pub fn everything() -> Self {
-        Self { topic: Topic::Everything, key: String::new() }
+        Self {
+            topic: Topic::Everything,
+            key: String::new(),
+        }
     }
 }
 

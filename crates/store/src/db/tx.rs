@@ -65,7 +65,15 @@ pub(crate) struct Closing<C = Engine> {
 impl Closing {
     /// Takes the connection out.
     pub(crate) fn split(self) -> (Engine, Closing<()>) {
-        (self.engine, Closing { engine: (), failed: self.failed, retry: self.retry, after: self.after })
+        (
+            self.engine,
+            Closing {
+                engine: (),
+                failed: self.failed,
+                retry: self.retry,
+                after: self.after,
+            },
+        )
     }
 }
 
@@ -168,24 +176,40 @@ impl Tx {
 
     pub(crate) fn new(engine: Engine, access: Access, context: Arc<Context>) -> Self {
         let now = context.ambient.now();
-        Self { engine, access, context, now, notices: Vec::new(), keys: Vec::new(), failure: None }
+        Self {
+            engine,
+            access,
+            context,
+            now,
+            notices: Vec::new(),
+            keys: Vec::new(),
+            failure: None,
+        }
     }
 
     pub(crate) fn close(self) -> Closing {
-        let notices =
-            if self.notices.len() > MAX_NOTICES { vec![Notice::everything()] } else { self.notices };
+        let notices = if self.notices.len() > MAX_NOTICES {
+            vec![Notice::everything()]
+        } else {
+            self.notices
+        };
         Closing {
             engine: self.engine,
             failed: self.failure.is_some(),
             retry: self.failure == Some(Failure::Retry),
-            after: AfterCommit { notices, keys: self.keys },
+            after: AfterCommit {
+                notices,
+                keys: self.keys,
+            },
         }
     }
 
     fn check(&self) -> Result<(), DbError> {
         match self.failure {
             None => Ok(()),
-            Some(_) => Err(DbError::internal("an earlier statement of this transaction failed")),
+            Some(_) => Err(DbError::internal(
+                "an earlier statement of this transaction failed",
+            )),
         }
     }
 
@@ -237,7 +261,9 @@ impl TxVault<'_> {
         }
         // Not held, or the key was replaced since: the table decides.
         let Some(key) = self.load(scope).await? else {
-            return Err(DbError::internal(format!("the data key of {scope} is gone; {aad} cannot be opened")));
+            return Err(DbError::internal(format!(
+                "the data key of {scope} is gone; {aad} cannot be opened"
+            )));
         };
         key.open(aad, sealed)
     }
@@ -245,7 +271,12 @@ impl TxVault<'_> {
     /// Deletes the data key of `scope`: everything sealed with it is unreadable from then on.
     pub async fn forget(self, scope: impl Into<KeyScope>) -> Result<(), DbError> {
         let scope = scope.into();
-        self.tx.execute("DELETE FROM data_key WHERE scope = $1", &[scope.to_string().into()]).await?;
+        self.tx
+            .execute(
+                "DELETE FROM data_key WHERE scope = $1",
+                &[scope.to_string().into()],
+            )
+            .await?;
         self.tx.keys.push((scope, None));
         Ok(())
     }
@@ -268,7 +299,10 @@ impl TxVault<'_> {
     async fn load(&mut self, scope: KeyScope) -> Result<Option<DataKey>, DbError> {
         let found = self
             .tx
-            .query_opt("SELECT wrapped, key_id FROM data_key WHERE scope = $1", &[scope.to_string().into()])
+            .query_opt(
+                "SELECT wrapped, key_id FROM data_key WHERE scope = $1",
+                &[scope.to_string().into()],
+            )
             .await?;
         let Some(row) = found else {
             return Ok(None);
@@ -282,11 +316,18 @@ impl TxVault<'_> {
 
     async fn create(&mut self, scope: KeyScope) -> Result<DataKey, DbError> {
         if self.tx.access == Access::Read {
-            return Err(DbError::internal(format!("{scope} has no data key and a read cannot make one")));
+            return Err(DbError::internal(format!(
+                "{scope} has no data key and a read cannot make one"
+            )));
         }
         let fresh = self.tx.context.vault.new_wrapped_key(scope);
         let now = self.tx.now;
-        let params = [scope.to_string().into(), fresh.wrapped.into(), fresh.key_id.into(), now.into()];
+        let params = [
+            scope.to_string().into(),
+            fresh.wrapped.into(),
+            fresh.key_id.into(),
+            now.into(),
+        ];
         // Two nodes may meet here: the first to commit wins, both use its key.
         self.tx
             .execute(

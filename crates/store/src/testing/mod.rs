@@ -13,6 +13,11 @@
 //! Nothing is ever skipped: without a Postgres the test panics and says what to install. Where it comes from:
 //! [`cluster`].
 
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a test that cannot run fails by panicking, with words"
+)]
+
 mod cluster;
 
 use std::path::{Path, PathBuf};
@@ -44,10 +49,14 @@ enum Place {
 
 impl TestDb {
     /// An SQLite file in a directory of its own.
+    #[expect(clippy::unused_async, reason = "the same shape as `postgres`")]
     pub async fn sqlite() -> Self {
         let folder = tempfile::Builder::new().prefix("patchbay-test-").tempdir();
         let folder = folder.expect("the temporary directory takes new directories");
-        Self { url: format!("sqlite:{}", folder.path().join("patchbay.db").display()), place: Place::Sqlite(folder) }
+        Self {
+            url: format!("sqlite:{}", folder.path().join("patchbay.db").display()),
+            place: Place::Sqlite(folder),
+        }
     }
 
     /// A database on a real Postgres.
@@ -55,7 +64,10 @@ impl TestDb {
         let server = cluster::server().await;
         let name = format!("patchbay_test_{}", SystemEntropy.uuid().simple());
         server.create_from_template(&name).await;
-        Self { url: server.url(&name), place: Place::Postgres { server, name } }
+        Self {
+            url: server.url(&name),
+            place: Place::Postgres { server, name },
+        }
     }
 
     /// One of each.
@@ -78,7 +90,11 @@ impl TestDb {
 
     /// How to open it, with few threads and connections.
     pub fn config(&self) -> StoreConfig {
-        StoreConfig { readers: 2, connections: 8, ..StoreConfig::new(self.url.clone(), [TEST_KEY]) }
+        StoreConfig {
+            readers: 2,
+            connections: 8,
+            ..StoreConfig::new(self.url.clone(), [TEST_KEY])
+        }
     }
 
     /// Opens it with a [`TestClock`] at its default time.
@@ -88,7 +104,9 @@ impl TestDb {
 
     /// Opens it in this world. Two stores on one database are two nodes.
     pub async fn open(&self, ambient: Ambient) -> Store {
-        Store::open(self.config(), ambient).await.expect("a test database opens")
+        Store::open(self.config(), ambient)
+            .await
+            .expect("a test database opens")
     }
 
     /// The SQLite file.
@@ -122,6 +140,7 @@ impl Drop for TestDb {
 macro_rules! both_backends {
     ($($(#[$meta:meta])* async fn $name:ident($db:ident: TestDb) $(-> $out:ty)? $body:block)*) => {$(
         $(#[$meta])*
+        #[cfg(test)]
         mod $name {
             use super::*;
 

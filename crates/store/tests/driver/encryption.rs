@@ -9,7 +9,11 @@ const NEW: [u8; 32] = [9; 32];
 
 async fn open(db: &TestDb, keys: &[[u8; 32]]) -> Result<Store, OpenError> {
     let keys = keys.iter().map(|key| EncryptionKey::from(*key)).collect();
-    Store::open(StoreConfig { keys, ..db.config() }, Ambient::test(TestClock::default(), 1)).await
+    Store::open(
+        StoreConfig { keys, ..db.config() },
+        Ambient::test(TestClock::default(), 1),
+    )
+    .await
 }
 
 async fn seal(store: &Store, environment: i64, text: &'static str) -> Result<Vec<u8>, DbError> {

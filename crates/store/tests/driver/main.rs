@@ -1,5 +1,11 @@
 //! The driver layer, on both databases.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "helpers of tests fail by panicking, and tests end their own tasks"
+)]
+
 mod backup;
 mod encryption;
 mod opening;
@@ -17,15 +23,24 @@ use tokio::sync::broadcast::Receiver;
 /// A table of two columns to try things on.
 async fn scratch(store: &Store) {
     let sql = "CREATE TABLE scratch (id BIGINT PRIMARY KEY, name TEXT NOT NULL UNIQUE)";
-    store.write(move |tx| Box::pin(async move { tx.execute(sql, &[]).await })).await.unwrap();
+    store
+        .write(move |tx| Box::pin(async move { tx.execute(sql, &[]).await }))
+        .await
+        .unwrap();
 }
 
 async fn insert(tx: &mut Tx, id: i64, name: &str) -> Result<u64, DbError> {
-    tx.execute("INSERT INTO scratch (id, name) VALUES ($1, $2)", &[id.into(), name.into()]).await
+    tx.execute(
+        "INSERT INTO scratch (id, name) VALUES ($1, $2)",
+        &[id.into(), name.into()],
+    )
+    .await
 }
 
 async fn add(store: &Store, id: i64) -> Result<u64, DbError> {
-    store.write(move |tx| Box::pin(async move { insert(tx, id, &format!("name {id}")).await })).await
+    store
+        .write(move |tx| Box::pin(async move { insert(tx, id, &format!("name {id}")).await }))
+        .await
 }
 
 async fn ids(store: &Store) -> Vec<i64> {
@@ -46,11 +61,36 @@ async fn next_notice(notices: &mut Receiver<Notice>) -> Notice {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), next).await.expect("a notice")
+    tokio::time::timeout(Duration::from_secs(20), next)
+        .await
+        .expect("a notice")
 }
 
 /// Waits for "everything".
 async fn next_flush(notices: &mut Receiver<Notice>) {
     let next = async { while notices.recv().await.unwrap().topic != Topic::Everything {} };
-    tokio::time::timeout(Duration::from_secs(20), next).await.expect("a flush");
+    tokio::time::timeout(Duration::from_secs(20), next)
+        .await
+        .expect("a flush");
+}
+
+/// Publishes on one node until another, which may not listen yet, has heard it.
+async fn publish_until_heard(store: &Store, notices: &mut Receiver<Notice>, notice: Notice) {
+    for _ in 0..60 {
+        let published = notice.clone();
+        store
+            .write(move |tx| {
+                Box::pin(async move {
+                    tx.notify(published);
+                    Ok::<_, DbError>(())
+                })
+            })
+            .await
+            .unwrap();
+        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(500), next_notice(notices)).await {
+            assert_eq!(heard, notice);
+            return;
+        }
+    }
+    panic!("{notice:?} was not heard");
 }

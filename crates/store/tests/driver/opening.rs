@@ -1,14 +1,17 @@
 use futures_util::future::join_all;
 use patchbay_ambient::{Ambient, TestClock};
-use patchbay_store::{Migrations, OpenError, Store, StoreConfig, both_backends};
 use patchbay_store::testing::TEST_KEY;
+use patchbay_store::{Migrations, OpenError, Store, StoreConfig, both_backends};
 
 fn world() -> Ambient {
     Ambient::test(TestClock::default(), 1)
 }
 
 async fn run(store: &Store, sql: &'static str) {
-    store.write(move |tx| Box::pin(async move { tx.execute(sql, &[]).await })).await.unwrap();
+    store
+        .write(move |tx| Box::pin(async move { tx.execute(sql, &[]).await }))
+        .await
+        .unwrap();
 }
 
 both_backends! {
@@ -64,7 +67,10 @@ both_backends! {
 #[tokio::test]
 async fn leaving_migrations_writes_nothing() {
     let db = patchbay_store::testing::TestDb::sqlite().await;
-    let config = StoreConfig { migrations: Migrations::Leave, ..db.config() };
+    let config = StoreConfig {
+        migrations: Migrations::Leave,
+        ..db.config()
+    };
     let store = Store::open(config, world()).await.unwrap();
     let pending = store.pending().await.unwrap();
     assert_eq!(pending[0], "0001_encryption");
@@ -82,12 +88,19 @@ async fn urls_that_cannot_work_are_explained() {
         ("postgres://u:hunter2@127.0.0.1:1/d?sslmode=maybe", "sslmode"),
         ("postgres://u:hunter2@127.0.0.1:1/d", "unavailable"),
     ] {
-        let error = Store::open(StoreConfig::new(url, [TEST_KEY]), world()).await.unwrap_err();
+        let error = Store::open(StoreConfig::new(url, [TEST_KEY]), world())
+            .await
+            .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains(expected) && !text.contains("hunter2"), "{url}: {text}");
+        assert!(
+            text.contains(expected) && !text.contains("hunter2"),
+            "{url}: {text}"
+        );
     }
     let none: [[u8; 32]; 0] = [];
-    let error = Store::open(StoreConfig::new("sqlite:x.db", none), world()).await.unwrap_err();
+    let error = Store::open(StoreConfig::new("sqlite:x.db", none), world())
+        .await
+        .unwrap_err();
     assert!(matches!(error, OpenError::NoKey));
     let shown = format!("{:?}", StoreConfig::new("postgres://u:hunter2@h/d", [TEST_KEY]));
     assert!(!shown.contains("hunter2"), "{shown}");

@@ -6,7 +6,7 @@ use patchbay_store::db::{DbError, Notice, Topic};
 use patchbay_store::testing::TestDb;
 use tokio::sync::Barrier;
 
-use crate::{add, ids, insert, next_flush, next_notice, scratch};
+use crate::{add, ids, insert, next_flush, publish_until_heard, scratch};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadlock_is_repeated_by_write_retry_and_told_by_write() {
@@ -54,7 +54,10 @@ async fn cut_connections(db: &TestDb) {
     let killer = db.store().await;
     let ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                 WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    killer.write(move |tx| Box::pin(async move { tx.query(ours, &[]).await })).await.unwrap();
+    killer
+        .write(move |tx| Box::pin(async move { tx.query(ours, &[]).await }))
+        .await
+        .unwrap();
     killer.close().await;
 }
 
@@ -72,22 +75,7 @@ async fn lost_connections_are_replaced_unseen() {
     // The listener comes back, too, and says that it may have missed something.
     next_flush(&mut notices).await;
     let other = db.store().await;
-    loop {
-        other
-            .write(|tx| {
-                Box::pin(async move {
-                    tx.notify(Notice::new(Topic::Integrations, "after"));
-                    Ok::<_, DbError>(())
-                })
-            })
-            .await
-            .unwrap();
-        let heard = next_notice(&mut notices);
-        if let Ok(notice) = tokio::time::timeout(std::time::Duration::from_millis(500), heard).await {
-            assert_eq!(notice, Notice::new(Topic::Integrations, "after"));
-            break;
-        }
-    }
+    publish_until_heard(&other, &mut notices, Notice::new(Topic::Integrations, "after")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +87,8 @@ async fn a_connection_lost_in_the_middle_fails_its_transaction_only() {
         .write(|tx| {
             Box::pin(async move {
                 insert(tx, 1, "one").await?;
-                tx.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await?;
+                tx.query("SELECT pg_terminate_backend(pg_backend_pid())", &[])
+                    .await?;
                 Ok::<_, DbError>(())
             })
         })
@@ -115,13 +104,27 @@ async fn an_exhausted_server_and_a_missing_one_are_unavailable() {
     let store: Store = db.store().await;
     scratch(&store).await;
     // The server itself says "shutting down" or refuses; here it refuses this database to everyone.
-    let name = db.url().rsplit('/').next().unwrap().split('?').next().unwrap().to_owned();
+    let name = db
+        .url()
+        .rsplit('/')
+        .next()
+        .unwrap()
+        .split('?')
+        .next()
+        .unwrap()
+        .to_owned();
     let admin = TestDb::postgres().await;
     let keeper = admin.store().await;
     let sql = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false");
-    keeper.write(move |tx| Box::pin(async move { tx.execute(&sql, &[]).await })).await.unwrap();
+    keeper
+        .write(move |tx| Box::pin(async move { tx.execute(&sql, &[]).await }))
+        .await
+        .unwrap();
     let kill = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
-    keeper.write(move |tx| Box::pin(async move { tx.query(&kill, &[]).await })).await.unwrap();
+    keeper
+        .write(move |tx| Box::pin(async move { tx.query(&kill, &[]).await }))
+        .await
+        .unwrap();
 
     let error = loop {
         // A connection may be told a moment later that it has been ended.
@@ -133,7 +136,10 @@ async fn an_exhausted_server_and_a_missing_one_are_unavailable() {
     assert!(matches!(store.ping().await, Err(DbError::Unavailable(_))));
 
     let sql = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true");
-    keeper.write(move |tx| Box::pin(async move { tx.execute(&sql, &[]).await })).await.unwrap();
+    keeper
+        .write(move |tx| Box::pin(async move { tx.execute(&sql, &[]).await }))
+        .await
+        .unwrap();
     store.ping().await.unwrap();
     add(&store, 2).await.unwrap();
 }
@@ -150,9 +156,13 @@ async fn cancelled_transactions_leave_no_connection_in_a_transaction() {
                 tx.query("SELECT pg_sleep(0.01)", &[]).await
             })
         });
-        tokio::time::timeout(std::time::Duration::from_millis(3), write).await.ok();
+        tokio::time::timeout(std::time::Duration::from_millis(3), write)
+            .await
+            .ok();
         let read = store.read(|tx| Box::pin(async move { tx.query("SELECT pg_sleep(0.01)", &[]).await }));
-        tokio::time::timeout(std::time::Duration::from_millis(3), read).await.ok();
+        tokio::time::timeout(std::time::Duration::from_millis(3), read)
+            .await
+            .ok();
     }
     // Every write finishes although nobody waited for it, and nothing is left open.
     let idle = "SELECT COUNT(*) FROM pg_stat_activity \
@@ -168,5 +178,50 @@ async fn cancelled_transactions_leave_no_connection_in_a_transaction() {
             }
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), settled).await.expect("all transactions end");
+    tokio::time::timeout(std::time::Duration::from_secs(20), settled)
+        .await
+        .expect("all transactions end");
+}
+
+const NAME_OF: &str = "SELECT name FROM scratch WHERE id = $1";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_that_vanish_are_replaced_unseen() {
+    let db = TestDb::postgres().await;
+    let store = db.store().await;
+    scratch(&store).await;
+    // What a pooler does that opening did not recognize: the server forgets statements behind our back. More often
+    // than there are connections, so that each has its turn.
+    for id in 0..20 {
+        add(&store, id).await.unwrap();
+        store
+            .write(|tx| Box::pin(async move { tx.execute("DEALLOCATE ALL", &[]).await }))
+            .await
+            .unwrap();
+    }
+    for id in 20..60 {
+        add(&store, id).await.unwrap();
+        assert_eq!(ids(&store).await.len(), usize::try_from(id).unwrap() + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_vanishes_midway_asks_for_a_repetition_once() {
+    let db = TestDb::postgres().await;
+    let store = db.store().await;
+    scratch(&store).await;
+    add(&store, 1).await.unwrap();
+    let vanish = || {
+        store.write(|tx| {
+            Box::pin(async move {
+                tx.query(NAME_OF, &[1.into()]).await?;
+                tx.execute("DEALLOCATE ALL", &[]).await?;
+                tx.query(NAME_OF, &[1.into()]).await
+            })
+        })
+    };
+    assert!(matches!(vanish().await, Err(DbError::Retry(_))));
+    for _ in 0..20 {
+        vanish().await.unwrap();
+    }
 }

@@ -113,7 +113,9 @@ impl Listener {
     async fn probe(&self, heard: &mut mpsc::UnboundedReceiver<String>) -> Result<(), Silence> {
         let word = format!("probe {}", self.context.hub.node());
         let client = self.pool.get().await.map_err(|_| Silence::Lost)?;
-        let sent = client.batch_execute(&format!("SELECT pg_notify('{CHANNEL}', '{word}')")).await;
+        let sent = client
+            .batch_execute(&format!("SELECT pg_notify('{CHANNEL}', '{word}')"))
+            .await;
         drop(client);
         sent.map_err(|_| Silence::Lost)?;
         let arrival = async {
@@ -152,7 +154,10 @@ impl Listener {
 
     async fn snapshot(&self) -> Option<String> {
         let client = self.pool.get().await.ok()?;
-        let rows = client.query_typed("SELECT pg_current_snapshot()::text", &[]).await.ok()?;
+        let rows = client
+            .query_typed("SELECT pg_current_snapshot()::text", &[])
+            .await
+            .ok()?;
         rows.first()?.try_get(0).ok()
     }
 }

@@ -91,7 +91,12 @@ impl Postgres {
                 () = listener.run() => {}
             }
         });
-        Ok(Ok(Self { pool, statements, context, listening }))
+        Ok(Ok(Self {
+            pool,
+            statements,
+            context,
+            listening,
+        }))
     }
 
     pub(crate) async fn read<T, E>(
@@ -169,7 +174,10 @@ impl Postgres {
         match task.await {
             Ok(attempt) => attempt,
             // The closure's own panics are caught inside; this one is the runtime going down.
-            Err(_) => (Err(DbError::unavailable("the server is shutting down").into()), false),
+            Err(_) => (
+                Err(DbError::unavailable("the server is shutting down").into()),
+                false,
+            ),
         }
     }
 
@@ -189,8 +197,12 @@ impl Postgres {
                 return (Err(error), retry);
             }
         };
-        let payloads: Vec<String> =
-            closing.after.notices.iter().map(|notice| self.context.hub.encode(notice)).collect();
+        let payloads: Vec<String> = closing
+            .after
+            .notices
+            .iter()
+            .map(|notice| self.context.hub.encode(notice))
+            .collect();
         if let Err(error) = session.commit(&payloads).await {
             let retry = matches!(error, DbError::Retry(_));
             return (Err(error.into()), retry);

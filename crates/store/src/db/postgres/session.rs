@@ -34,7 +34,10 @@ impl Statements {
 
     pub(super) fn switch_to_unnamed(&self, why: &str) {
         if !self.unnamed.swap(true, Ordering::Relaxed) {
-            tracing::warn!(why, "prepared statements do not work with this Postgres; using unnamed ones");
+            tracing::warn!(
+                why,
+                "prepared statements do not work with this Postgres; using unnamed ones"
+            );
         }
     }
 
@@ -72,7 +75,13 @@ enum Done {
 
 impl Session {
     pub(super) fn new(pool: Pool, statements: Arc<Statements>, access: Access) -> Box<Self> {
-        Box::new(Self { pool, statements, access, client: None, open: false })
+        Box::new(Self {
+            pool,
+            statements,
+            access,
+            client: None,
+            open: false,
+        })
     }
 
     pub(crate) async fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, DbError> {
@@ -105,11 +114,19 @@ impl Session {
         let Some(client) = &self.client else {
             return Err(DbError::internal("a transaction without a connection"));
         };
-        let calls: Vec<String> =
-            payloads.iter().map(|text| format!("SELECT pg_notify('{CHANNEL}', {})", literal(text))).collect();
+        let calls: Vec<String> = payloads
+            .iter()
+            .map(|text| format!("SELECT pg_notify('{CHANNEL}', {})", literal(text)))
+            .collect();
         let sql = calls.join("; ");
         let (notified, committed) = tokio::join!(
-            async { if sql.is_empty() { Ok(()) } else { client.batch_execute(&sql).await } },
+            async {
+                if sql.is_empty() {
+                    Ok(())
+                } else {
+                    client.batch_execute(&sql).await
+                }
+            },
             client.batch_execute("COMMIT"),
         );
         notified.and(committed).map_err(|error| failure(&error))?;
@@ -172,13 +189,13 @@ impl Session {
         };
         let client = self.client.insert(client);
         self.open = true;
-        let begin = match self.access {
+        let opening = match self.access {
             Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             Access::Write => "BEGIN",
         };
         // Sent in this order in one go; the first is polled first.
         let (begun, done) =
-            tokio::join!(biased; client.batch_execute(begin), perform(client, &self.statements, sql, work));
+            tokio::join!(biased; client.batch_execute(opening), perform(client, &self.statements, sql, work));
         Ok(begun.and(done))
     }
 
@@ -250,9 +267,9 @@ async fn perform(
                 client.query_typed(sql, &untyped(&params)).await.map(Done::Rows)
             }
             Work::Execute(params) => execute_unnamed(client, sql, params).await.map(Done::Touched),
-            Work::Many(rows) => {
-                many(rows, |params| execute_unnamed(client, sql, params)).await.map(Done::Touched)
-            }
+            Work::Many(rows) => many(rows, |params| execute_unnamed(client, sql, params))
+                .await
+                .map(Done::Touched),
             Work::Batch => Ok(Done::Touched(0)),
         };
     }
@@ -285,7 +302,7 @@ where
 {
     let mut touched = 0;
     for chunk in rows.chunks(PIPELINE) {
-        for result in join_all(chunk.iter().map(|params| execute(params))).await {
+        for result in join_all(chunk.iter().map(Vec::as_slice).map(&execute)).await {
             touched += result?;
         }
     }
@@ -302,41 +319,58 @@ fn typed<'p>(params: &'p [Param<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
 
 /// "Unknown" leaves the type to the server, as it would be with a named statement.
 fn untyped<'p>(params: &'p [Param<'_>]) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
-    params.iter().map(|param| (param as &(dyn ToSql + Sync), Type::UNKNOWN)).collect()
+    params
+        .iter()
+        .map(|param| (param as &(dyn ToSql + Sync), Type::UNKNOWN))
+        .collect()
 }
 
 fn row(row: &tokio_postgres::Row) -> Result<Row, DbError> {
     let values = (0..row.len()).map(|index| row.try_get::<_, Column>(index).map(|column| column.0));
     let values: Result<Vec<Value>, Error> = values.collect();
-    values.map(Row::new).map_err(|error| DbError::internal(error.to_string()))
+    values
+        .map(Row::new)
+        .map_err(|error| DbError::internal(error.to_string()))
 }
 
 /// Our own payloads only: a node's id, a topic and a key.
 fn literal(text: &str) -> String {
     // `E''` reads the same whatever `standard_conforming_strings` says.
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\0', ""))
+    format!(
+        "E'{}'",
+        text.replace('\\', "\\\\").replace('\'', "\\'").replace('\0', "")
+    )
 }
 
 /// Another node migrated; the plans of this connection are of before.
 fn is_stale_plan(error: &Error) -> bool {
     error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
-        && error.as_db_error().is_some_and(|error| error.message().contains("cached plan"))
+        && error
+            .as_db_error()
+            .is_some_and(|error| error.message().contains("cached plan"))
 }
 
 /// What an error of Postgres means to a repository. Details are left out: they quote rows.
 pub(super) fn failure(error: &Error) -> DbError {
     let Some(db) = error.as_db_error() else {
-        if error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+        if error.is_closed()
+            || std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
         {
             return DbError::unavailable(chain(error));
         }
         return DbError::internal(chain(error));
     };
-    let text = format!("{} ({})", db.message(), db.code().code());
+    let code = db.code().code();
+    // Class 22, "data exception", quotes what it could not read.
+    let text = if code.starts_with("22") {
+        format!("data exception ({code})")
+    } else {
+        format!("{} ({code})", db.message())
+    };
     match db.code() {
-        code if *code == SqlState::UNIQUE_VIOLATION => {
-            DbError::Conflict { constraint: db.constraint().unwrap_or_default().to_owned() }
-        }
+        code if *code == SqlState::UNIQUE_VIOLATION => DbError::Conflict {
+            constraint: db.constraint().unwrap_or_default().to_owned(),
+        },
         code if *code == SqlState::FOREIGN_KEY_VIOLATION => DbError::Reference,
         code if *code == SqlState::T_R_SERIALIZATION_FAILURE
             || *code == SqlState::T_R_DEADLOCK_DETECTED
@@ -348,7 +382,9 @@ pub(super) fn failure(error: &Error) -> DbError {
         code if is_stale_plan(error) || *code == SqlState::LOCK_NOT_AVAILABLE => DbError::retry(text),
         // Read-only, and by class: connection, resources (disk full, too many connections), operator, system.
         code if *code == SqlState::READ_ONLY_SQL_TRANSACTION
-            || ["08", "53", "57", "58"].iter().any(|class| code.code().starts_with(class)) =>
+            || ["08", "53", "57", "58"]
+                .iter()
+                .any(|class| db.code().code().starts_with(class)) =>
         {
             DbError::unavailable(text)
         }

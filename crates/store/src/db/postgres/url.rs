@@ -46,14 +46,22 @@ pub(super) fn parse(url: &str) -> Result<Target, String> {
             ("prepared_statements", "false") | ("pgbouncer", "true") => unnamed = true,
             ("prepared_statements", "true") | ("pgbouncer", "false") => {}
             ("prepared_statements" | "pgbouncer", _) => {
-                return Err(format!("the parameter {key} of the database URL is true or false"));
+                return Err(format!(
+                    "the parameter {key} of the database URL is true or false"
+                ));
             }
             _ => passed.push(pair.to_owned()),
         }
     }
-    let url = if passed.is_empty() { base.to_owned() } else { format!("{base}?{}", passed.join("&")) };
+    let url = if passed.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", passed.join("&"))
+    };
     let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let cause = std::error::Error::source(&error)
+            .map(ToString::to_string)
+            .unwrap_or_default();
         format!("the database URL: {cause}")
     })?;
     if config.get_application_name().is_none() {
@@ -67,7 +75,11 @@ pub(super) fn parse(url: &str) -> Result<Target, String> {
         config.tcp_user_timeout(Duration::from_secs(30));
     }
     config.keepalives_idle(Duration::from_secs(30));
-    Ok(Target { config, tls: tls(verify, root_file.as_deref())?, unnamed })
+    Ok(Target {
+        config,
+        tls: tls(verify, root_file.as_deref())?,
+        unnamed,
+    })
 }
 
 fn tls(verify: bool, root_file: Option<&str>) -> Result<MakeRustlsConnect, String> {
@@ -77,10 +89,9 @@ fn tls(verify: bool, root_file: Option<&str>) -> Result<MakeRustlsConnect, Strin
         .map_err(|error| format!("TLS to Postgres: {error}"))?;
     // As with libpq, a root certificate that is there is used even if nothing demands it.
     let config = if verify || root_file.is_some() {
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots(root_file)?), provider)
-                .build()
-                .map_err(|error| format!("TLS to Postgres: {error}"))?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(root_file)?), provider)
+            .build()
+            .map_err(|error| format!("TLS to Postgres: {error}"))?;
         builder.with_webpki_verifier(verifier).with_no_client_auth()
     } else {
         builder
@@ -97,7 +108,9 @@ fn roots(file: Option<&str>) -> Result<RootCertStore, String> {
         let pem = fs::read(file).map_err(|error| format!("sslrootcert={file}: {error}"))?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| format!("sslrootcert={file}: {error:?}"))?;
-            roots.add(certificate).map_err(|error| format!("sslrootcert={file}: {error}"))?;
+            roots
+                .add(certificate)
+                .map_err(|error| format!("sslrootcert={file}: {error}"))?;
         }
         return Ok(roots);
     }
@@ -147,7 +160,9 @@ impl ServerCertVerifier for Encrypt {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -157,9 +172,13 @@ mod tests {
 
     #[test]
     fn parameters_that_the_driver_does_not_know_are_ours() {
-        let target = parse("postgres://u:p@h:6432/d?pgbouncer=true&sslmode=verify-full&connect_timeout=2").unwrap();
+        let target =
+            parse("postgres://u:p@h:6432/d?pgbouncer=true&sslmode=verify-full&connect_timeout=2").unwrap();
         assert!(target.unnamed);
-        assert_eq!(target.config.get_ssl_mode(), tokio_postgres::config::SslMode::Require);
+        assert_eq!(
+            target.config.get_ssl_mode(),
+            tokio_postgres::config::SslMode::Require
+        );
         assert_eq!(target.config.get_connect_timeout(), Some(&Duration::from_secs(2)));
         assert!(!parse("postgres://u:p@h/d").unwrap().unnamed);
     }
@@ -170,7 +189,10 @@ mod tests {
             ("postgres://u:hunter2@h/d?sslmode=sometimes", "sslmode"),
             ("postgres://u:hunter2@h/d?colour=red", "colour"),
             ("postgres://u:hunter2@h/d?pgbouncer=maybe", "pgbouncer"),
-            ("postgres://u:hunter2@h/d?sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem"),
+            (
+                "postgres://u:hunter2@h/d?sslrootcert=/nowhere/ca.pem",
+                "/nowhere/ca.pem",
+            ),
         ] {
             let error = parse(url).err().unwrap();
             assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");

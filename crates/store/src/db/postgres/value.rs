@@ -111,13 +111,16 @@ impl<'r> FromSql<'r> for Column {
 /// `sum(bigint)` is a NUMERIC: an integer if it is whole and fits, else a float. The wire form is a count of
 /// base-10000 digits, the weight of the first, a sign, a display scale and the digits.
 fn numeric(raw: &[u8]) -> Result<Value, Failure> {
-    let mut words = raw.chunks_exact(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]]));
+    let mut words = raw
+        .chunks_exact(2)
+        .map(|pair| i16::from_be_bytes([pair[0], pair[1]]));
     let mut word = || words.next().ok_or("a NUMERIC ends too early");
     let count = word()?;
     let weight = i32::from(word()?);
     let sign = word()?;
     let _scale = word()?;
-    let mut whole: Option<i64> = Some(0);
+    // One more than an integer can be: the magnitude of the least one.
+    let mut whole: Option<i128> = Some(0);
     let mut real = 0.0_f64;
     let digits: Vec<i16> = (0..count).map(|_| word()).collect::<Result<_, _>>()?;
     let places = usize::try_from(weight + 1).unwrap_or(0);
@@ -131,9 +134,11 @@ fn numeric(raw: &[u8]) -> Result<Value, Failure> {
         real += f64::from(digit) * 10_000_f64.powi(weight - i32::try_from(at)?);
     }
     // 0xC000 and above: NaN and the infinities.
-    match sign {
-        0 => Ok(whole.map_or(Value::Real(real), Value::Int)),
-        0x4000 => Ok(whole.map_or(Value::Real(-real), |int| Value::Int(-int))),
-        _ => Err("a NUMERIC is no number".into()),
-    }
+    let factor: i8 = match sign {
+        0 => 1,
+        0x4000 => -1,
+        _ => return Err("a NUMERIC is no number".into()),
+    };
+    let whole = whole.and_then(|int| i64::try_from(int * i128::from(factor)).ok());
+    Ok(whole.map_or(Value::Real(real * f64::from(factor)), Value::Int))
 }

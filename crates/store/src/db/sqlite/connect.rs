@@ -27,9 +27,14 @@ pub(crate) fn connect(path: &Path, role: Role) -> Result<Connection, DbError> {
         create(path)?;
     }
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let configured = configure(&connection, role);
-    configured.map_err(|error| failure(&error, Some(&connection)))?;
-    Ok(connection)
+    match configure(&connection, role) {
+        Ok(()) => Ok(connection),
+        Err(error) => Err(match failure(&error, None) {
+            // Says which file is not a database.
+            DbError::Internal(cause) => DbError::internal(format!("{}: {cause}", path.display())),
+            other => other,
+        }),
+    }
 }
 
 /// A connection without any setting, for files that are no live store: backups.

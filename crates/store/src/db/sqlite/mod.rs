@@ -48,18 +48,28 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     /// Opens `path`, creating the file (readable by its owner only) if need be, and starts the threads. Blocks.
     pub(crate) fn open(path: &Path, readers: usize, context: Arc<Context>) -> Result<Self, DbError> {
-        let writer = Session::new(connect(path, Role::Writer)?, Role::Writer);
+        let first = Session::new(connect(path, Role::Writer)?, Role::Writer);
         let writes = Arc::new(Queue::default());
         let reads = Arc::new(Queue::default());
         let mut threads = Vec::new();
         for number in 0..readers.max(1) {
             let session = Session::new(connect(path, Role::Reader)?, Role::Reader);
             let queue = Arc::clone(&reads);
-            threads.push(spawn(format!("sqlite-read-{number}"), move || read::run(session, &queue))?);
+            threads.push(spawn(format!("sqlite-read-{number}"), move || {
+                read::run(session, &queue);
+            })?);
         }
         let (queue, shared) = (Arc::clone(&writes), Arc::clone(&context));
-        threads.push(spawn("sqlite-write".to_owned(), move || write::run(writer, &queue, &shared))?);
-        Ok(Self { path: path.to_owned(), context, writes, reads, threads: Mutex::new(threads) })
+        threads.push(spawn("sqlite-write".to_owned(), move || {
+            write::run(first, &queue, &shared);
+        })?);
+        Ok(Self {
+            path: path.to_owned(),
+            context,
+            writes,
+            reads,
+            threads: Mutex::new(threads),
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -75,7 +85,11 @@ impl Sqlite {
         T: Send + 'static,
     {
         let (answer, result) = oneshot::channel();
-        if self.reads.push(Box::new(ReadCall::new(f, Arc::clone(&self.context), answer))).is_err() {
+        if self
+            .reads
+            .push(Box::new(ReadCall::new(f, Arc::clone(&self.context), answer)))
+            .is_err()
+        {
             return Err(closed().into());
         }
         result.await.unwrap_or_else(|_| Err(closed().into()))

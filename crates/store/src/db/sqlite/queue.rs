@@ -23,7 +23,13 @@ pub(super) enum Popped<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { items: VecDeque::new(), closed: false }), ready: Condvar::new() }
+        Self {
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                closed: false,
+            }),
+            ready: Condvar::new(),
+        }
     }
 }
 
@@ -43,7 +49,9 @@ impl<T> Queue<T> {
     /// Waits for an item, at most `patience` of real time.
     pub(super) fn pop(&self, patience: Duration) -> Popped<T> {
         let state = self.lock();
-        let waited = self.ready.wait_timeout_while(state, patience, |s| s.items.is_empty() && !s.closed);
+        let waited = self
+            .ready
+            .wait_timeout_while(state, patience, |s| s.items.is_empty() && !s.closed);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match state.items.pop_front() {
             Some(item) => Popped::Item(item),

@@ -13,7 +13,7 @@ use super::queue::{Popped, Queue};
 use super::session::Session;
 
 /// Readers have nothing to do when idle; this is only how long a wait lasts.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_hours(1);
 
 /// One caller's read, its types erased.
 pub(super) trait Call: Send {
@@ -36,7 +36,12 @@ pub(super) struct ReadCall<F, T, E> {
 
 impl<F, T, E> ReadCall<F, T, E> {
     pub(super) fn new(f: F, context: Arc<Context>, answer: oneshot::Sender<Result<T, E>>) -> Self {
-        Self { f, context, answer, span: Span::current() }
+        Self {
+            f,
+            context,
+            answer,
+            span: Span::current(),
+        }
     }
 }
 

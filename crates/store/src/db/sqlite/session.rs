@@ -20,7 +20,11 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(connection: Connection, role: Role) -> Box<Self> {
-        Box::new(Self { connection, role, texts: HashMap::new() })
+        Box::new(Self {
+            connection,
+            role,
+            texts: HashMap::new(),
+        })
     }
 
     pub(crate) fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, DbError> {
@@ -37,26 +41,37 @@ impl Session {
     pub(crate) fn execute_many(&mut self, sql: &str, rows: &[Vec<Value>]) -> Result<u64, DbError> {
         let text = self.text(sql);
         let touched = prepare(&self.connection, &text).and_then(|mut statement| {
-            rows.iter().try_fold(0, |touched, params| Ok(touched + run(&mut statement, params)?))
+            rows.iter()
+                .try_fold(0, |touched, params| Ok(touched + run(&mut statement, params)?))
         });
         touched.map_err(|error| self.failure(error))
     }
 
     pub(crate) fn batch(&mut self, sql: &str) -> Result<(), DbError> {
-        self.connection.execute_batch(sql).map_err(|error| failure(&error, Some(&self.connection)))
+        self.connection
+            .execute_batch(sql)
+            .map_err(|error| failure(&error, Some(&self.connection)))
     }
 
     /// A statement of the engine itself: `BEGIN`, `COMMIT`, …
     pub(super) fn command(&self, sql: &str) -> Result<(), DbError> {
-        let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
-        done.map(drop).map_err(|error| failure(&error, Some(&self.connection)))
+        let done = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.raw_execute());
+        done.map(drop)
+            .map_err(|error| failure(&error, Some(&self.connection)))
     }
 
     /// A pragma that answers with one number.
     pub(super) fn number(&self, sql: &str) -> Result<i64, DbError> {
-        let mut statement =
-            self.connection.prepare_cached(sql).map_err(|error| failure(&error, Some(&self.connection)))?;
-        statement.query_row([], |row| row.get(0)).map_err(|error| failure(&error, Some(&self.connection)))
+        let mut statement = self
+            .connection
+            .prepare_cached(sql)
+            .map_err(|error| failure(&error, Some(&self.connection)))?;
+        statement
+            .query_row([], |row| row.get(0))
+            .map_err(|error| failure(&error, Some(&self.connection)))
     }
 
     pub(super) fn in_transaction(&self) -> bool {
@@ -137,13 +152,13 @@ fn bind(statement: &mut CachedStatement<'_>, params: &[Value]) -> Result<(), Fau
 fn query(connection: &Connection, sql: &str, params: &[Value]) -> Result<Vec<Row>, Fault> {
     let mut statement = prepare(connection, sql)?;
     bind(&mut statement, params)?;
-    let columns = statement.column_count();
+    let width = statement.column_count();
     let mut rows = statement.raw_query();
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let mut values = Vec::with_capacity(columns);
-        for column in 0..columns {
-            values.push(value(row.get_ref(column)?)?);
+        let mut values = Vec::with_capacity(width);
+        for column in 0..width {
+            values.push(owned(row.get_ref(column)?)?);
         }
         found.push(Row::new(values));
     }
@@ -163,8 +178,8 @@ fn run(statement: &mut CachedStatement<'_>, params: &[Value]) -> Result<u64, Fau
     Ok(touched)
 }
 
-fn value(value: ValueRef<'_>) -> Result<Value, Fault> {
-    Ok(match value {
+fn owned(column: ValueRef<'_>) -> Result<Value, Fault> {
+    Ok(match column {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(int) => Value::Int(int),
         ValueRef::Real(real) => Value::Real(real),
@@ -187,7 +202,9 @@ pub(crate) fn failure(error: &rusqlite::Error, connection: Option<&Connection>) 
         ErrorCode::ConstraintViolation => match code.extended_code {
             ffi::SQLITE_CONSTRAINT_UNIQUE
             | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
-            | ffi::SQLITE_CONSTRAINT_ROWID => DbError::Conflict { constraint: constraint(message, connection) },
+            | ffi::SQLITE_CONSTRAINT_ROWID => DbError::Conflict {
+                constraint: constraint(message, connection),
+            },
             ffi::SQLITE_CONSTRAINT_FOREIGNKEY => DbError::Reference,
             _ => DbError::internal(message),
         },
@@ -219,8 +236,8 @@ fn constraint(message: &str, connection: Option<&Connection>) -> String {
         table = of;
         names.push(name.to_owned());
     }
-    let named = connection.and_then(|connection| index_of(connection, table, &names).ok().flatten());
-    named.unwrap_or_else(|| format!("{table}_pkey"))
+    let index = connection.and_then(|connection| index_of(connection, table, &names).ok().flatten());
+    index.unwrap_or_else(|| format!("{table}_pkey"))
 }
 
 /// The unique index over exactly these columns. `None`: they are the table's own key.
@@ -228,11 +245,14 @@ fn index_of(connection: &Connection, table: &str, columns: &[String]) -> rusqlit
     let mut list =
         connection.prepare("SELECT name, origin FROM pragma_index_list(?1) WHERE \"unique\" = 1")?;
     let mut info = connection.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
-    let indexes = list.query_map([table], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let indexes = list.query_map([table], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+    })?;
     for index in indexes {
         let (name, origin) = index?;
-        let of: Vec<Option<String>> =
-            info.query_map([&name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let of: Vec<Option<String>> = info
+            .query_map([&name], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
         if !of.iter().map(Option::as_ref).eq(columns.iter().map(Some)) {
             continue;
         }
@@ -286,7 +306,10 @@ mod tests {
         for (text, expected) in [
             ("SELECT $2, $1", "SELECT ?2, ?1"),
             ("$1$12", "?1?12"),
-            ("SELECT '$1', \"$2\", 'it''s $3' || $4", "SELECT '$1', \"$2\", 'it''s $3' || ?4"),
+            (
+                "SELECT '$1', \"$2\", 'it''s $3' || $4",
+                "SELECT '$1', \"$2\", 'it''s $3' || ?4",
+            ),
             ("SELECT 1 -- $1\n, $2", "SELECT 1 -- $1\n, ?2"),
             ("SELECT 1 -- $1", "SELECT 1 -- $1"),
             ("/* $1 */ $2 $x é$3", "/* $1 */ ?2 $x é?3"),
@@ -316,7 +339,11 @@ mod tests {
             ("INSERT INTO k VALUES ('x', 'y')", "k_pkey"),
         ] {
             let error = connection.execute(statement, []).unwrap_err();
-            assert_eq!(failure(&error, Some(&connection)).conflict(), Some(expected), "{statement}");
+            assert_eq!(
+                failure(&error, Some(&connection)).conflict(),
+                Some(expected),
+                "{statement}"
+            );
         }
     }
 }

@@ -79,7 +79,11 @@ where
         };
         let (session, closing, ended) = poll(session, Access::Write, &self.context, &self.span, f);
         let result = judge(ended, &closing);
-        let verdict = if result.is_ok() { Verdict::Keep } else { Verdict::Undo };
+        let verdict = if result.is_ok() {
+            Verdict::Keep
+        } else {
+            Verdict::Undo
+        };
         if result.is_ok() {
             self.after = closing.after;
         }
@@ -142,41 +146,19 @@ fn batch(
     let mut kept: Vec<Box<dyn Call>> = Vec::new();
     let mut next = Some(first);
     while let Some(mut call) = next.take() {
-        let marked = session.command("SAVEPOINT call");
-        let settled = match marked {
-            Err(error) => Err(error),
-            Ok(()) => {
-                let (returned, verdict) = call.run(session);
-                session = returned;
-                // A full disk may have rolled back everything, savepoint included.
-                let settled = if session.in_transaction() {
-                    match verdict {
-                        Verdict::Keep => session.command("RELEASE call"),
-                        Verdict::Undo => {
-                            session.command("ROLLBACK TO call").and_then(|()| session.command("RELEASE call"))
-                        }
-                    }
-                } else {
-                    Err(DbError::unavailable("the database rolled the transaction back"))
-                };
-                match (&settled, verdict) {
-                    (Ok(()), Verdict::Undo) => {
-                        call.answer(Ok(()));
-                        next = more(queue, &kept, begun, context);
-                        continue;
-                    }
-                    (_, _) => settled,
+        let (returned, ran) = run_marked(session, call.as_mut());
+        session = returned;
+        match ran {
+            Ok(Verdict::Keep) => kept.push(call),
+            Ok(Verdict::Undo) => call.answer(Ok(())),
+            Err(error) => {
+                undo(&session);
+                let cause = cause(&error);
+                for call in kept.into_iter().chain([call]) {
+                    call.answer(Err(cause.clone()));
                 }
+                return session;
             }
-        };
-        kept.push(call);
-        if let Err(error) = settled {
-            undo(&session);
-            let cause = cause(&error);
-            for call in kept {
-                call.answer(Err(cause.clone()));
-            }
-            return session;
         }
         next = more(queue, &kept, begun, context);
     }
@@ -191,6 +173,28 @@ fn batch(
         call.answer(fate.clone());
     }
     session
+}
+
+/// Runs one caller's part in a savepoint of its own. `Err`: the whole batch is lost.
+fn run_marked(session: Box<Session>, call: &mut dyn Call) -> (Box<Session>, Result<Verdict, DbError>) {
+    if let Err(error) = session.command("SAVEPOINT call") {
+        return (session, Err(error));
+    }
+    let (session, verdict) = call.run(session);
+    // A full disk may have rolled back everything, savepoint included.
+    if !session.in_transaction() {
+        return (
+            session,
+            Err(DbError::unavailable("the database rolled the transaction back")),
+        );
+    }
+    let ended = match verdict {
+        Verdict::Keep => session.command("RELEASE call"),
+        Verdict::Undo => session
+            .command("ROLLBACK TO call")
+            .and_then(|()| session.command("RELEASE call")),
+    };
+    (session, ended.map(|()| verdict))
 }
 
 /// The next transaction for this batch, if there is one and room for it.
@@ -244,7 +248,10 @@ fn data_version(session: &Session) -> Option<i64> {
 
 fn maintain(session: &Session) {
     // Passive: never waits for readers. The log is cut to `journal_size_limit` when it starts over.
-    for sql in ["PRAGMA analysis_limit = 400; PRAGMA optimize", "PRAGMA wal_checkpoint(PASSIVE)"] {
+    for sql in [
+        "PRAGMA analysis_limit = 400; PRAGMA optimize",
+        "PRAGMA wal_checkpoint(PASSIVE)",
+    ] {
         if let Err(error) = session.connection().execute_batch(sql) {
             tracing::debug!(%error, sql, "database maintenance did not run");
         }
