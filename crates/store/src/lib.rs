@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod api_keys;
 pub mod auth_attempts;
+pub mod backup;
 mod columns;
 pub mod connect_sessions;
 pub mod connections;
@@ -12,11 +13,14 @@ pub mod end_users;
 pub mod environments;
 pub mod integrations;
 pub mod leases;
+mod migrate;
 pub mod operations;
 pub mod refreshes;
 pub mod retention;
 pub mod settings;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod vault;
 
-pub use store::{OpenError, Store, StoreConfig};
+pub use store::{Migrations, OpenError, Rotation, Store, StoreConfig, StoreStats};

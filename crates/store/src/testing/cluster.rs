@@ -364,8 +364,15 @@ fn as_user(mut command: Command, user: Option<(u32, u32)>) -> Command {
 }
 
 fn binaries(base: &Path, user: Option<(u32, u32)>) -> PathBuf {
+    if let Some(folder) = variable("PATCHBAY_TEST_POSTGRES_BIN").map(PathBuf::from) {
+        assert!(
+            runs(&folder, user),
+            "PATCHBAY_TEST_POSTGRES_BIN is {}, where no initdb can be run",
+            folder.display()
+        );
+        return folder;
+    }
     let mut found: Vec<PathBuf> = Vec::new();
-    found.extend(variable("PATCHBAY_TEST_POSTGRES_BIN").map(PathBuf::from));
     let mut debian = children(Path::new("/usr/lib/postgresql"));
     debian.sort_by_key(|folder| {
         let version = folder

@@ -1,6 +1,6 @@
 //! Throw-away databases for tests of any crate: an SQLite file, or a database of its own on a real Postgres.
 //!
-//! ```ignore
+//! ```text
 //! patchbay_store::both_backends! {
 //!     /// Runs twice, as `keeps_names::sqlite` and `keeps_names::postgres`.
 //!     async fn keeps_names(db: TestDb) {
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Nothing is ever skipped: without a Postgres the test panics and says what to install. Where it comes from:
-//! [`cluster`].
+//! the head of `testing/cluster.rs`.
 
 #![expect(
     clippy::missing_panics_doc,

@@ -324,18 +324,18 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch(
-                "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT UNIQUE, b TEXT, c TEXT);
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT UNIQUE, b TEXT, c TEXT, d TEXT);
                  CREATE UNIQUE INDEX t_live ON t (b, c) WHERE a IS NOT NULL;
-                 CREATE UNIQUE INDEX t_lower ON t (lower(c));
+                 CREATE UNIQUE INDEX t_lower ON t (lower(d));
                  CREATE TABLE k (x TEXT, y TEXT, PRIMARY KEY (x, y)) WITHOUT ROWID;
-                 INSERT INTO t VALUES (1, 'a', 'b', 'c'); INSERT INTO k VALUES ('x', 'y');",
+                 INSERT INTO t VALUES (1, 'a', 'b', 'c', 'd'); INSERT INTO k VALUES ('x', 'y');",
             )
             .unwrap();
         for (statement, expected) in [
-            ("INSERT INTO t VALUES (1, 'z', 'z', 'z')", "t_pkey"),
-            ("INSERT INTO t VALUES (2, 'a', 'z', 'z')", "t_a_key"),
-            ("INSERT INTO t VALUES (2, 'z', 'b', 'c')", "t_live"),
-            ("INSERT INTO t VALUES (2, 'z', 'z', 'C')", "t_lower"),
+            ("INSERT INTO t VALUES (1, 'z', 'z', 'z', 'z')", "t_pkey"),
+            ("INSERT INTO t VALUES (2, 'a', 'z', 'z', 'z')", "t_a_key"),
+            ("INSERT INTO t VALUES (2, 'z', 'b', 'c', 'z')", "t_live"),
+            ("INSERT INTO t VALUES (2, 'z', 'z', 'z', 'D')", "t_lower"),
             ("INSERT INTO k VALUES ('x', 'y')", "k_pkey"),
         ] {
             let error = connection.execute(statement, []).unwrap_err();
