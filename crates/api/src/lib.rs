@@ -4,22 +4,31 @@
 //! table of them and answers requests in the one order that decides which error wins; [`server::serve`] drives
 //! the connections. Error envelopes are built in [`error`] and nowhere else, from the codes in [`codes`].
 
+pub mod api_keys;
 pub mod authenticate;
+pub mod authenticator;
 pub mod body;
 pub mod client;
 pub mod codes;
+pub mod connections;
+pub mod config;
 pub mod cors;
+pub mod environments;
 pub mod error;
 pub mod guard;
+pub mod integrations;
 mod matcher;
 pub mod openapi;
+pub mod providers;
 pub mod query;
 pub mod rate_limit;
 pub mod reply;
 pub mod route;
+pub mod routes;
 pub mod schema;
 pub mod server;
 pub mod service;
+pub mod status;
 
 pub use authenticate::{Auth, Authenticator, Principal};
 pub use error::{ApiError, Layer};

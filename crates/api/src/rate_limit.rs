@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use patchbay_ambient::Clock;
 use patchbay_types::AccountId;
@@ -18,6 +18,11 @@ use patchbay_types::AccountId;
 use crate::codes;
 use crate::error::ApiError;
 
+static HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit"),
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+];
 const WINDOW_MICROS: i64 = 60_000_000;
 
 /// Who shares an allowance.
@@ -218,11 +223,16 @@ impl RateLimiter {
 }
 
 impl Standing {
-    /// Writes `X-RateLimit-*`.
+    /// Writes `X-RateLimit-*`, unless a relayed response brings its provider's: those are what its reader is
+    /// after, and a mixture of both would be neither's.
     pub fn apply(self, headers: &mut HeaderMap) {
-        headers.insert("x-ratelimit-limit", HeaderValue::from(self.limit));
-        headers.insert("x-ratelimit-remaining", HeaderValue::from(self.remaining));
-        headers.insert("x-ratelimit-reset", HeaderValue::from(self.reset));
+        if HEADERS.iter().any(|name| headers.contains_key(name)) {
+            return;
+        }
+        let [limit, remaining, reset] = &HEADERS;
+        headers.insert(limit, HeaderValue::from(self.limit));
+        headers.insert(remaining, HeaderValue::from(self.remaining));
+        headers.insert(reset, HeaderValue::from(self.reset));
     }
 }
 
@@ -386,6 +396,25 @@ mod tests {
         assert_eq!(script.to_string(), "secret-script:1");
         let off = RateLimiter::in_memory(RateLimits::uniform(0), Arc::new(clock));
         assert_eq!(off.check(ACCOUNT, 1, &Method::GET, "/").await.unwrap(), None);
+    }
+
+    #[test]
+    fn a_providers_own_limits_are_left_alone() {
+        let standing = Standing {
+            limit: 2,
+            remaining: 1,
+            reset: 3,
+        };
+        let mut ours = HeaderMap::new();
+        standing.apply(&mut ours);
+        assert_eq!(ours.len(), 3);
+        let mut relayed = HeaderMap::new();
+        relayed.insert("x-ratelimit-remaining", HeaderValue::from(9));
+        standing.apply(&mut relayed);
+        assert_eq!(
+            (relayed.len(), &relayed["x-ratelimit-remaining"]),
+            (1, &HeaderValue::from(9))
+        );
     }
 
     #[derive(Debug)]

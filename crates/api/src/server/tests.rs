@@ -42,7 +42,7 @@ async fn get(address: SocketAddr, target: &[u8]) -> String {
 async fn connection_ids_arrive_as_clients_write_them() {
     let (address, ambient) = start(ServerOptions::default()).await;
     // As the official client sends it: encoded by the WHATWG rules, which leave much raw.
-    let id = br#"/connections/a%20b%7B%22x%22:[1]%7D|@=+~,;:$'_?provider_config_key=k"#;
+    let id = br"/connections/a%20b%7B%22x%22:[1]%7D|@=+~,;:$'_?provider_config_key=k";
     let answer = get(address, id).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(
