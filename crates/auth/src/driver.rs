@@ -55,6 +55,20 @@ pub async fn mint_client_credentials(
 
 /// One call to a token endpoint. Never repeated: a second one may cost a rotated refresh token.
 async fn send(client: &Client, call: Call, ambient: &Ambient) -> Result<Answer, Error> {
+    let response = client.fetch(fetch_request(call)?).await?;
+    Ok(Answer {
+        status: response.status.as_u16(),
+        content_type: response
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
+        retry_after: retry_after(&response.headers, ambient.now()),
+        body: response.body,
+    })
+}
+
+fn fetch_request(call: Call) -> Result<FetchRequest, Error> {
     let mut request = FetchRequest::new(call.method, call.url);
     request.headers.extend(call.headers);
     request.body = call.body;
@@ -67,15 +81,23 @@ async fn send(client: &Client, call: Call, ambient: &Ambient) -> Result<Answer, 
         let identity = Identity::from_pem(material.certificate.expose(), material.private_key.expose())?;
         request.identity = Some(identity);
     }
-    let response = client.fetch(request).await?;
-    Ok(Answer {
-        status: response.status.as_u16(),
-        content_type: response
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned),
-        retry_after: retry_after(&response.headers, ambient.now()),
-        body: response.body,
-    })
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use patchbay_types::JsonMap;
+    use url::Url;
+
+    use super::*;
+    use crate::message::BodyFormat;
+
+    #[test]
+    fn every_call_ends_within_the_time_a_lease_reckons_with() {
+        let url = Url::parse("https://id.example.com/token").expect("a literal URL");
+        let request =
+            fetch_request(Call::post(url, &JsonMap::new(), BodyFormat::Form)).expect("no certificate");
+        assert_eq!(request.limits.total, TIMEOUT);
+        assert!(TIMEOUT <= Duration::from_secs(20));
+    }
 }

@@ -222,7 +222,10 @@ mod tests {
     use super::*;
 
     fn body(value: Value) -> JsonMap {
-        value.as_object().unwrap().clone()
+        match value {
+            Value::Object(object) => object,
+            other => panic!("{other} is no object"),
+        }
     }
 
     fn issues(result: Result<Credentials, FormError>) -> Vec<(&'static str, String, String)> {

@@ -18,7 +18,7 @@ pub enum SigningKey {
     /// ES256.
     Ec(Box<EcdsaKeyPair>),
     /// HS256.
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -64,7 +64,7 @@ impl SigningKey {
 
     /// An HMAC key from its bytes.
     pub fn hmac(secret: &[u8]) -> Self {
-        Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
     fn sign(&self, algorithm: &str, message: &[u8]) -> Result<Vec<u8>, JwtError> {
@@ -153,10 +153,8 @@ pub fn sign(header: &JsonMap, claims: &JsonMap, key: &SigningKey) -> Result<Secr
         .get("alg")
         .and_then(Value::as_str)
         .ok_or(JwtError::Algorithm)?;
-    let part = |object: &JsonMap| {
-        let text = serde_json::to_string(object).expect("a map with string keys serializes");
-        BASE64URL_NOPAD.encode(text.as_bytes())
-    };
+    let part =
+        |object: &JsonMap| BASE64URL_NOPAD.encode(Value::Object(object.clone()).to_string().as_bytes());
     let mut token = format!("{}.{}", part(header), part(claims));
     let signature = key.sign(algorithm, token.as_bytes())?;
     token.push('.');
@@ -226,7 +224,10 @@ pub(crate) mod tests {
     }
 
     fn object(value: Value) -> JsonMap {
-        value.as_object().unwrap().clone()
+        match value {
+            Value::Object(object) => object,
+            other => panic!("{other} is no object"),
+        }
     }
 
     #[test]

@@ -153,14 +153,13 @@ impl Answer {
         });
         match serde_json::from_slice(&self.body) {
             Ok(Value::Object(object)) => Some(object),
-            Ok(_) => None,
             Err(_) if labelled_form => {
                 let object: JsonMap = url::form_urlencoded::parse(&self.body)
                     .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
                     .collect();
                 (!object.is_empty()).then_some(object)
             }
-            Err(_) => None,
+            Ok(_) | Err(_) => None,
         }
     }
 }

@@ -60,7 +60,10 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> JsonMap {
-        value.as_object().unwrap().clone()
+        match value {
+            Value::Object(object) => object,
+            other => panic!("{other} is no object"),
+        }
     }
 
     #[test]

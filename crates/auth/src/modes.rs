@@ -68,8 +68,7 @@ pub const fn mode(mode: AuthMode) -> Mode {
         M::Bill => (Form("/auth/bill"), Refresh, Some("BILL"), false),
         M::Signature => (Form("/auth/signature"), Refresh, Some("SIGNATURE"), false),
         M::AwsSigV4 => (Form("/auth/aws-sigv4"), Refresh, Some("AWS_SIGV4"), false),
-        M::App => (Popup, Refresh, Some("APP"), false),
-        M::Custom => (Popup, Refresh, Some("APP"), false),
+        M::App | M::Custom => (Popup, Refresh, Some("APP"), false),
         M::McpOAuth2 | M::McpOAuth2Generic => (Popup, Refresh, Some("OAUTH2"), false),
         M::InstallPlugin => (Popup, Test, Some("BASIC"), false),
     };

@@ -120,7 +120,7 @@ pub fn authorization(
     oauth.extend(extra.iter().filter(|(name, _)| name.starts_with("oauth_")));
 
     let others = extra.iter().filter(|(name, _)| !name.starts_with("oauth_"));
-    let signed = oauth
+    let params = oauth
         .iter()
         .chain(others)
         .map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value)))
@@ -130,7 +130,7 @@ pub fn authorization(
         component(signer.consumer_secret),
         component(signer.token_secret)
     );
-    let signature = sign(signer.method, &key, &base_string(method, url, signed));
+    let signature = sign(signer.method, &key, &base_string(method, url, params));
 
     oauth.push(("oauth_signature", &signature));
     oauth.sort_unstable_by_key(|(name, _)| *name);

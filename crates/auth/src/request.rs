@@ -248,6 +248,8 @@ fn target(
     let parsed;
     let template = match source {
         Source::Text(text) if !text.contains("${") => {
+            // On its own: or the path would lend it a host.
+            Url::parse(text).map_err(|_| BuildError::InvalidUrl)?;
             let url = Url::parse(&join(text, &endpoint)).map_err(|_| BuildError::InvalidUrl)?;
             return web(url).map(|url| (url, base));
         }
@@ -372,18 +374,15 @@ fn decode_placeholders(text: &str) -> String {
                     .then_some((end, 3))
             }
         });
-        match close {
-            Some((end, width)) => {
-                out.push_str(&rest[..at]);
-                out.push_str("${");
-                out.push_str(&inner[..end]);
-                out.push('}');
-                rest = &inner[end + width..];
-            }
-            None => {
-                out.push_str(&rest[..at + length]);
-                rest = inner;
-            }
+        if let Some((end, width)) = close {
+            out.push_str(&rest[..at]);
+            out.push_str("${");
+            out.push_str(&inner[..end]);
+            out.push('}');
+            rest = &inner[end + width..];
+        } else {
+            out.push_str(&rest[..at + length]);
+            rest = inner;
         }
     }
     out.push_str(rest);
@@ -553,13 +552,13 @@ fn default_authorization(
     let credentials = subject.credentials;
     let bearer = || Ok(access_token(credentials).map(|token| format!("Bearer {}", token.trim())));
     match credentials {
+        Credentials::TwoStep(_) if places_token_itself(subject.definition) => Ok(None),
         Credentials::OAuth2(_)
         | Credentials::App(_)
         | Credentials::OAuth2Cc(_)
         | Credentials::Jwt(_)
-        | Credentials::Signature(_) => bearer(),
-        Credentials::TwoStep(_) if places_token_itself(subject.definition) => Ok(None),
-        Credentials::TwoStep(_) => bearer(),
+        | Credentials::Signature(_)
+        | Credentials::TwoStep(_) => bearer(),
         Credentials::Basic(c) => Ok(Some(encode::basic(&c.username, c.password.expose()))),
         Credentials::OAuth1(_) | Credentials::Tba(_) => {
             oauth1_header(subject, method, url, ambient).map(Some)

@@ -249,7 +249,10 @@ mod tests {
 
     fn parsed(value: Value, alternate: Option<&str>) -> Option<OAuth2> {
         let now = "2026-08-21T10:00:00Z".parse().unwrap();
-        parse(value.as_object().unwrap().clone(), alternate, now)
+        match value {
+            Value::Object(object) => parse(object, alternate, now),
+            other => panic!("{other} is no object"),
+        }
     }
 
     #[test]
