@@ -59,10 +59,10 @@ pub struct FormField {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docs_url: Option<String>,
     /// What kind of text it is.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "format_name")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// ECMAScript regular expression the value must match.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "pattern_source")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Pattern>,
     /// Free text may be empty because the definition gives a default.
     #[serde(skip)]
@@ -518,16 +518,6 @@ fn first_choice(field: &Field, required: bool) -> String {
         .filter(|_| required)
         .cloned()
         .unwrap_or_default()
-}
-
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-fn format_name<S: serde::Serializer>(format: &Option<Format>, serializer: S) -> Result<S::Ok, S::Error> {
-    format.map(Format::name).serialize(serializer)
-}
-
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-fn pattern_source<S: serde::Serializer>(pattern: &Option<Pattern>, serializer: S) -> Result<S::Ok, S::Error> {
-    pattern.as_ref().map(Pattern::source).serialize(serializer)
 }
 
 #[cfg(test)]

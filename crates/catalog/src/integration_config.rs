@@ -216,11 +216,10 @@ integration_config:
             .clone()
     }
 
-    fn run(
-        submitted: &[(&str, &str)],
-        stored: &[(&str, &str)],
-        stage: Stage,
-    ) -> Result<(Vec<(String, String)>, Vec<String>), Vec<String>> {
+    /// Values set and names cleared.
+    type Change = (Vec<(String, String)>, Vec<String>);
+
+    fn run(submitted: &[(&str, &str)], stored: &[(&str, &str)], stage: Stage) -> Result<Change, Vec<String>> {
         let submitted = submitted
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))

@@ -1,6 +1,6 @@
 //! Where definitions come from: the binary, files, directories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +13,7 @@ use crate::finding::{Finding, Origin, Severity};
 use crate::language::Language;
 use crate::yaml::{self, Duplicate, Kind, Node, Position};
 
-/// The definitions in the binary, as [build.rs] left them.
-///
-/// [build.rs]: https://doc.rust-lang.org/cargo/reference/build-scripts.html
+/// The definitions in the binary, as the build script left them.
 const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/catalogue.json"));
 
 /// Something the catalogue is made of. Later sources override earlier ones entry by entry.
@@ -218,8 +216,9 @@ impl Layer {
                 message,
             ));
         }
-        let starts: Vec<Position> = document.entries.iter().map(|(key, _)| key.at).collect();
-        for (index, (key, node)) in document.entries.into_iter().enumerate() {
+        let mut starts: Vec<Position> = document.entries.iter().map(|(key, _)| key.at).collect();
+        starts.sort_unstable();
+        for (key, node) in document.entries {
             // Shared pieces: `.anchors:` and `x-anything:` hold what entries refer to.
             if key.text.starts_with('.')
                 || key.text.starts_with("x-") && !matches!(node.kind, Kind::Mapping(_))
@@ -228,10 +227,8 @@ impl Layer {
             }
             let mut fine = check_name(&key.text, key.at, origin, findings);
             let end = starts
-                .iter()
-                .copied()
-                .filter(|start| *start > starts[index])
-                .min();
+                .get(starts.partition_point(|start| *start <= key.at))
+                .copied();
             let inside =
                 |duplicate: &&Duplicate| duplicate.at > key.at && end.is_none_or(|end| duplicate.at < end);
             for duplicate in duplicates.iter().filter(inside) {
@@ -389,15 +386,15 @@ struct Broken {
 fn read_document(text: &str) -> Result<Document, yaml::SyntaxError> {
     let whole = match yaml::parse(text) {
         Ok(document) => document,
-        Err(error) => return read_piecewise(text).ok_or_else(|| described(error)),
+        Err(error) => return read_piecewise(text).ok_or_else(|| described(text, &error)),
     };
     let entries = match whole.root {
-        None => Vec::new(),
         Some(Node {
             kind: Kind::Mapping(entries),
             ..
         }) => entries,
-        Some(Node {
+        None
+        | Some(Node {
             kind: Kind::Scalar {
                 value: Value::Null, ..
             },
@@ -415,11 +412,24 @@ fn read_document(text: &str) -> Result<Document, yaml::SyntaxError> {
     })
 }
 
-fn described(error: yaml::SyntaxError) -> yaml::SyntaxError {
+fn described(text: &str, error: &yaml::SyntaxError) -> yaml::SyntaxError {
+    if let Some(at) = tab_in_indentation(text).filter(|_| error.message.contains("tab")) {
+        let message = "is no valid YAML: a tab cannot indent, only spaces can".to_owned();
+        return yaml::SyntaxError { at, message };
+    }
     yaml::SyntaxError {
         at: error.at,
         message: format!("is no valid YAML: {}", error.message),
     }
+}
+
+/// The parser points at what precedes the tab; people look for the tab.
+fn tab_in_indentation(text: &str) -> Option<Position> {
+    text.lines().zip(1..).find_map(|(line, number)| {
+        let indentation = &line[..line.len() - line.trim_start().len()];
+        let column = u32::try_from(indentation.find('\t')? + 1).ok()?;
+        Some(Position { line: number, column })
+    })
 }
 
 fn read_piecewise(text: &str) -> Option<Document> {
@@ -432,6 +442,7 @@ fn read_piecewise(text: &str) -> Option<Document> {
         duplicates: Vec::new(),
         broken: Vec::new(),
     };
+    let mut seen: HashMap<String, Position> = HashMap::new();
     for piece in pieces {
         let shift = |at: Position| Position {
             line: at.line + piece.lines_before,
@@ -449,10 +460,7 @@ fn read_piecewise(text: &str) -> Option<Document> {
                 for (mut key, mut node) in entries {
                     key.at = shift(key.at);
                     move_down(&mut node, piece.lines_before);
-                    if let Some((first, _)) =
-                        document.entries.iter().find(|(first, _)| first.text == key.text)
-                    {
-                        let first = first.at;
+                    if let Some(first) = seen.get(&key.text).copied() {
                         document.duplicates.push(Duplicate {
                             key: key.text,
                             at: key.at,
@@ -460,6 +468,7 @@ fn read_piecewise(text: &str) -> Option<Document> {
                         });
                         continue;
                     }
+                    seen.insert(key.text.clone(), key.at);
                     document.entries.push((key, node));
                 }
                 document
@@ -471,7 +480,7 @@ fn read_piecewise(text: &str) -> Option<Document> {
                     }));
             }
             Err(error) => {
-                let error = described(error);
+                let error = described(piece.text, &error);
                 document.broken.push(Broken {
                     name: piece.name.to_owned(),
                     at: shift(error.at),

@@ -239,23 +239,20 @@ impl<'t> Builder<'t> {
                 merges.push(value);
                 continue;
             }
-            match index.get(&text) {
-                Some(earlier) => {
-                    let first = entries[*earlier].0.at;
-                    self.duplicates.push(Duplicate { key: text, at, first });
-                }
-                None => {
-                    index.insert(text.clone(), entries.len());
-                    entries.push((
-                        Key {
-                            text,
-                            at,
-                            merged: false,
-                        },
-                        value,
-                    ));
-                }
+            if let Some(earlier) = index.get(&text) {
+                let first = entries[*earlier].0.at;
+                self.duplicates.push(Duplicate { key: text, at, first });
+                continue;
             }
+            index.insert(text.clone(), entries.len());
+            entries.push((
+                Key {
+                    text,
+                    at,
+                    merged: false,
+                },
+                value,
+            ));
         }
         for merge in merges {
             let mappings = match merge.kind {

@@ -18,7 +18,7 @@ fn messages(findings: &[Finding]) -> Vec<String> {
 
 fn write(folder: &Path, name: &str, text: &str) -> Source {
     let path = folder.join(name);
-    fs::write(&path, text).unwrap();
+    fs::write(&path, text).expect("a temporary directory is writable");
     Source::Path(path)
 }
 
@@ -269,10 +269,8 @@ fn anchors_expand_but_not_without_end() {
     let mut bomb = "a: &a0 {x: y}\n".to_owned();
     for level in 1..30 {
         let previous = format!("*a{}", level - 1);
-        bomb.push_str(&format!(
-            "k{level}: &a{level} [{}]\n",
-            [previous.as_str(); 9].join(", ")
-        ));
+        let items = [previous.as_str(); 9].join(", ");
+        bomb.extend([format!("k{level}: &a{level} [{items}]\n")]);
     }
     let (catalogue, findings) = Catalogue::from_text("bomb.yaml", &bomb);
     assert!(catalogue.is_empty() && !findings.is_empty());

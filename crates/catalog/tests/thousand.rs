@@ -43,8 +43,8 @@ const FAULTS: [Fault; 20] = [
         rule: "syntax",
         text: "{}:\n    display_name: Acme\n\tauth_mode: NONE\n",
         line: 2,
-        column: 2,
-        says: "is no valid YAML",
+        column: 1,
+        says: "a tab cannot indent",
         suggests: None,
     },
     Fault {
@@ -226,16 +226,17 @@ const SHAPES: [(&str, &str); 8] = [
     ("variation", "alias: plain-0000"),
 ];
 
+fn below(entropy: &SeededEntropy, bound: usize) -> usize {
+    let number = entropy.below(u64::try_from(bound).expect("small"));
+    usize::try_from(number).expect("below the bound")
+}
+
 fn good(index: usize, entropy: &SeededEntropy) -> (String, String) {
     // The first is what variations vary.
-    let shape = if index == 0 {
-        0
-    } else {
-        usize::try_from(entropy.below(8)).unwrap()
-    };
+    let shape = if index == 0 { 0 } else { below(entropy, 8) };
     let (kind, body) = SHAPES[shape];
     let name = format!("{kind}-{index:04}");
-    let extra = if entropy.below(3) == 0 {
+    let extra = if below(entropy, 3) == 0 {
         "    # a comment: with a colon\n"
     } else {
         ""
@@ -251,15 +252,16 @@ fn generate() -> (String, Vec<String>, Vec<Planted>) {
     let entropy = SeededEntropy::new(SEED);
     let mut places: Vec<usize> = Vec::new();
     while places.len() < FAULTS.len() {
-        let place = 20 + usize::try_from(entropy.below((ENTRIES - 20) as u64)).unwrap();
+        let place = 20 + below(&entropy, ENTRIES - 20);
         if !places.contains(&place) {
             places.push(place);
         }
     }
     let mut text = "# Generated.\n".to_owned();
     let (mut sound, mut planted) = (Vec::new(), Vec::new());
+    let mut before = 1;
     for index in 0..ENTRIES {
-        let before = text.lines().count();
+        let start = text.len();
         if let Some(fault) = places
             .iter()
             .position(|place| *place == index)
@@ -290,9 +292,10 @@ fn generate() -> (String, Vec<String>, Vec<Planted>) {
             text.push_str(&entry);
             sound.push(name);
         }
-        if entropy.below(4) == 0 {
+        if below(&entropy, 4) == 0 {
             text.push('\n');
         }
+        before += text[start..].lines().count();
     }
     (text, sound, planted)
 }
@@ -352,7 +355,7 @@ fn the_check_shows_each_fault_with_its_line() {
     for Planted { provider, line, .. } in &planted {
         let finding = findings
             .iter()
-            .find(|f| f.provider.as_ref() == Some(provider))
+            .find(|f| f.severity == Severity::Error && f.provider.as_ref() == Some(provider))
             .unwrap();
         let shown = check::excerpt(finding, Some(&text));
         let source = text.lines().nth(line - 1).unwrap();

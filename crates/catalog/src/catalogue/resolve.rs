@@ -109,11 +109,11 @@ fn note_what_stands_in(findings: &mut [Finding], providers: &[Arc<Provider>]) {
         let Some(origin) = finding.provider.as_deref().and_then(|name| in_use.get(name)) else {
             continue;
         };
-        finding.message.push_str(&if **origin == finding.origin {
-            "; the definition read earlier stays in use".to_owned()
-        } else {
-            format!("; the definition of {origin} stays in use")
-        });
+        let by = match origin {
+            origin if **origin == finding.origin => "the definition read earlier".to_owned(),
+            origin => format!("the definition of {origin}"),
+        };
+        finding.message = format!("{}; {by} stays in use", finding.message);
     }
 }
 

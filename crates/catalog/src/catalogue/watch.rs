@@ -22,21 +22,21 @@ impl CatalogueHandle {
     /// Follows the files of `sources` until shutdown: whenever their content changes they are loaded again, and the
     /// catalogue is swapped if it says anything else. What is wrong is logged.
     pub fn watch(&self, sources: Vec<Source>, ambient: &Ambient) {
-        let watched: Vec<Source> = sources
+        let files: Vec<Source> = sources
             .iter()
             .filter(|source| **source != Source::BuiltIn)
             .cloned()
             .collect();
-        if watched.is_empty() {
+        if files.is_empty() {
             return;
         }
         let changed = Arc::new(Notify::new());
-        let watcher = watcher(&watched, &changed);
+        let watcher = watcher(&files, &changed);
         let handle = self.clone();
         let clock = Arc::clone(&ambient.clock);
         let stopping = ambient.tasks.stopping();
         // Taken before the task runs: a change from here on is seen.
-        let mut seen = fingerprint(&watched);
+        let mut seen = fingerprint(&files);
         ambient.tasks.spawn(async move {
             let _watcher = watcher;
             loop {
@@ -45,9 +45,9 @@ impl CatalogueHandle {
                     () = changed.notified() => tokio::time::sleep(SETTLE).await,
                     () = clock.sleep(POLL) => {}
                 }
-                let (handle, sources, watched) = (handle.clone(), sources.clone(), watched.clone());
+                let (handle, sources, files) = (handle.clone(), sources.clone(), files.clone());
                 let look = tokio::task::spawn_blocking(move || {
-                    let now = fingerprint(&watched);
+                    let now = fingerprint(&files);
                     if now != seen {
                         let (reloaded, findings) = handle.reload(&sources);
                         log(reloaded, &findings, handle.current().len());
@@ -120,10 +120,10 @@ fn fingerprint(sources: &[Source]) -> Option<Vec<u8>> {
     let mut context = Context::new(&SHA256);
     for source in sources {
         for file in source.files().ok()? {
-            let content = std::fs::read(&file).ok()?;
-            for bytes in [file.to_string_lossy().as_bytes(), &content] {
-                context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
-                context.update(bytes);
+            let bytes = std::fs::read(&file).ok()?;
+            for part in [file.to_string_lossy().as_bytes(), &bytes] {
+                context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+                context.update(part);
             }
         }
     }

@@ -70,7 +70,7 @@ fn addresses(definition: &Definition) -> Vec<(Vec<Step>, &Template)> {
 fn address(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
     for alternative in template.sketches("x") {
         // A value brings the scheme and the host.
-        if alternative.starts_with("x") {
+        if alternative.starts_with('x') {
             continue;
         }
         // A number fits where a port is asked for.
@@ -113,16 +113,17 @@ fn address(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
 }
 
 fn literal(rules: &mut Rules<'_>, path: &[Step], text: &str) {
+    let path = path.to_vec();
     match url::Url::parse(text) {
         Ok(url) if url.scheme() == "https" => {}
         Ok(url) if url.scheme() == "http" => {
-            rules.warn("url", path.to_vec(), "`http` is not encrypted; use `https`")
+            rules.warn("url", path, "`http` is not encrypted; use `https`");
         }
         Ok(url) => rules.error(
             "url",
-            path.to_vec(),
+            path,
             format!("`{}:` is no address of the web", url.scheme()),
         ),
-        Err(error) => rules.error("url", path.to_vec(), format!("`{text}` is no URL: {error}")),
+        Err(error) => rules.error("url", path, format!("`{text}` is no URL: {error}")),
     }
 }

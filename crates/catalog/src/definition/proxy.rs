@@ -191,14 +191,13 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
     let error_codes = reader.has("error_code").then(|| {
         let mut codes = Vec::new();
         for (index, text) in reader.texts("error_code").iter().enumerate() {
-            match ErrorCode::parse(text) {
-                Some(code) => codes.push(code),
-                None => {
-                    let path = reader.at([Step::Key("error_code".to_owned()), Step::Index(index)]);
-                    let message = format!("`{text}` is no status: write `403`, `5xx` or `500-502`");
-                    reader.error("invalid-value", path, message);
-                }
+            if let Some(code) = ErrorCode::parse(text) {
+                codes.push(code);
+                continue;
             }
+            let path = reader.at([Step::Key("error_code".to_owned()), Step::Index(index)]);
+            let message = format!("`{text}` is no status: write `403`, `5xx` or `500-502`");
+            reader.error("invalid-value", path, message);
         }
         codes
     });

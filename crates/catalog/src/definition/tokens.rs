@@ -152,23 +152,22 @@ pub(super) fn token_url(reader: &mut Reader<'_>) -> Option<TokenUrl> {
     let named = reader.named("token_url", fallback);
     let mut by_mode = Vec::with_capacity(named.len());
     for NamedTemplate { name, template } in named {
-        match AuthMode::parse(&name) {
-            Some(mode) => by_mode.push((mode, template)),
-            None => {
-                let path = reader.at([Step::Key("token_url".to_owned()), Step::Key(name.clone())]);
-                let nearest = crate::suggest::nearest(&name, AuthMode::ALL.iter().map(|mode| mode.as_str()));
-                let message = format!("`{name}` is no auth mode");
-                let suggestion = nearest.map(str::to_owned);
-                reader.note(
-                    Severity::Error,
-                    "auth-mode",
-                    path,
-                    Target::Key,
-                    message,
-                    suggestion,
-                );
-            }
+        if let Some(mode) = AuthMode::parse(&name) {
+            by_mode.push((mode, template));
+            continue;
         }
+        let path = reader.at([Step::Key("token_url".to_owned()), Step::Key(name.clone())]);
+        let suggestion = crate::suggest::nearest(&name, AuthMode::ALL.iter().map(|mode| mode.as_str()));
+        let suggestion = suggestion.map(str::to_owned);
+        let message = format!("`{name}` is no auth mode");
+        reader.note(
+            Severity::Error,
+            "auth-mode",
+            path,
+            Target::Key,
+            message,
+            suggestion,
+        );
     }
     Some(TokenUrl::ByMode(by_mode))
 }
