@@ -2,23 +2,23 @@
 //!
 //! | table | owner | rows stay | removed by |
 //! |---|---|---|---|
-//! | `account` | [`accounts`](crate::accounts) | for good | nobody: a self-hosted server has one |
-//! | `setting` | [`settings`](crate::settings) | for good | nobody: a handful of names |
-//! | `data_key`, `key_check`, `schema_migration` | [`vault`](crate::vault), [`db`](crate::db) | with what they seal, for good | a purged environment's data key goes with it |
-//! | `environment` | [`environments`](crate::environments) | 31 days after deletion, and until nothing refers to them | [`sweep`] |
-//! | `environment_variable` | [`environments`](crate::environments) | with their environment | [`sweep`] |
-//! | `api_key` | [`api_keys`](crate::api_keys) | 31 days after they or their environment are deleted | [`sweep`] |
-//! | `integration` | [`integrations`](crate::integrations) | 31 days after deletion, and until no connection is left | [`sweep`] |
-//! | `connection` | [`connections`](crate::connections) | 31 days after deletion; a previous refresh token until its grace period ends | [`sweep`] |
-//! | `connection_tag`, `connection_error` | [`connections`](crate::connections) | until their connection is deleted | the deletion |
-//! | `end_user` | [`end_users`](crate::end_users) | 31 days after their last change, and as long as a connection refers to them | [`sweep`] |
-//! | `connect_session` | [`connect_sessions`](crate::connect_sessions) | 2 days after their token expired (an authorization under way still reads them) | [`sweep`] |
-//! | `auth_attempt` | [`auth_attempts`](crate::auth_attempts) | until their callback, at most 2 days | the callback, [`sweep`] |
-//! | `refresh_intent` | [`refreshes`](crate::refreshes) | until the answer is saved or the connection deleted | the save, the deletion |
-//! | `refresh_event` | [`refreshes`](crate::refreshes) | the last 50 of a connection | every append, the purge of the connection |
-//! | `lease` | [`leases`](crate::leases) | one row a name: a fence must never repeat; those of refreshes go with their connection | the purge of the connection |
-//! | `delivery`, `delivery_attempt` | [`deliveries`](crate::deliveries) | delivered: 7 days, given up: 30 days after the end | [`sweep`] |
-//! | `operation`, `message` | [`operations`](crate::operations) | 15 days | [`sweep`] |
+//! | `account` | [`crate::accounts`] | for good | nobody: a self-hosted server has one |
+//! | `setting` | [`crate::settings`] | for good | nobody: a handful of names |
+//! | `data_key`, `key_check`, `schema_migration` | [`crate::vault`], [`crate::db`] | with what they seal, for good | a purged environment's data key goes with it |
+//! | `environment` | [`crate::environments`] | 31 days after deletion, and until nothing refers to them | [`sweep`] |
+//! | `environment_variable` | [`crate::environments`] | with their environment | [`sweep`] |
+//! | `api_key` | [`crate::api_keys`] | 31 days after they or their environment are deleted | [`sweep`] |
+//! | `integration` | [`crate::integrations`] | 31 days after deletion, and until no connection is left | [`sweep`] |
+//! | `connection` | [`crate::connections`] | 31 days after deletion; a previous refresh token until its grace period ends | [`sweep`] |
+//! | `connection_tag`, `connection_error` | [`crate::connections`] | until their connection is deleted | the deletion |
+//! | `end_user` | [`crate::end_users`] | 31 days after their last change, and as long as a connection refers to them | [`sweep`] |
+//! | `connect_session` | [`crate::connect_sessions`] | 2 days after their token expired (an authorization under way still reads them) | [`sweep`] |
+//! | `auth_attempt` | [`crate::auth_attempts`] | until their callback, at most 2 days | the callback, [`sweep`] |
+//! | `refresh_intent` | [`crate::refreshes`] | until the answer is saved or the connection deleted | the save, the deletion |
+//! | `refresh_event` | [`crate::refreshes`] | the last 50 of a connection | every append, the purge of the connection |
+//! | `lease` | [`crate::leases`] | one row a name: a fence must never repeat; those of refreshes go with their connection | the purge of the connection |
+//! | `delivery`, `delivery_attempt` | [`crate::deliveries`] | delivered: 7 days, given up: 30 days after the end | [`sweep`] |
+//! | `operation`, `message` | [`crate::operations`] | 15 days | [`sweep`] |
 //! | `audit_entry` | [`retention`](self) until the audit trail is written | 400 days | [`sweep`] |
 //!
 //! [`sweep`] does one bounded batch a table and says what it did; a caller with much to remove calls it again, each
@@ -26,10 +26,11 @@
 
 use std::time::Duration;
 
+use patchbay_types::{ConnectionRowId, EnvironmentId, Timestamp};
+
 use crate::columns::{Binds, earlier, padded, params};
 use crate::db::{DbError, Tx, Value};
 use crate::{connections, leases};
-use patchbay_types::{ConnectionRowId, EnvironmentId, Timestamp};
 
 const DAY: Duration = Duration::from_hours(24);
 

@@ -18,11 +18,11 @@
 //! The rarest of several tags is found by counting index entries up to a small cap. If every tag is frequent, a
 //! window of the newest entries of one usually fills the page; only if it does not, the caps are raised.
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
 mod plans;
 
 use patchbay_types::connections::{ConnectionFilter, ConnectionSummary};
-use patchbay_types::{ConnectionRowId, EnvironmentId, IntegrationId, Timestamp};
+use patchbay_types::{ConnectionRowId, EnvironmentId, IntegrationId};
 
 use super::{CHUNK, read_error};
 use crate::columns::{Binds, Columns, padded, search_pattern, text};
@@ -32,9 +32,9 @@ use crate::end_users;
 /// A tag with fewer connections is walked without further thought.
 const RARE: i64 = 256;
 /// How many entries of a frequent tag are walked before the tags are counted further.
-const WINDOW: i64 = 4096;
+const WINDOW: u64 = 1024;
 /// How far frequent tags are counted to find the rarest.
-const COUNTED: i64 = 65_536;
+const COUNTED: i64 = 16_384;
 /// Up to so many integrations are walked one by one; more are filtered out of the whole environment.
 const MAX_INTEGRATION_STREAMS: usize = 8;
 
@@ -58,31 +58,45 @@ pub async fn list(
         integrations,
     };
     if filter.connection_id.is_some() || filter.end_user_id.is_some() || filter.tags.is_empty() {
-        return query.run(tx, Choice::Any).await;
+        return query.run(tx, Choice::Other).await;
     }
     let tags: Vec<(&str, &str)> = filter.tags.iter().collect();
     if tags.len() == 1 {
-        return query.run(tx, Choice::Tag(0, None)).await;
+        return query.run(tx, Choice::Tag(0)).await;
     }
     let (rarest, count) = rarest_tag(tx, environment, &tags, RARE).await?;
     if count < RARE {
-        return query.run(tx, Choice::Tag(rarest, None)).await;
+        return query.run(tx, Choice::Tag(rarest)).await;
     }
-    if let Some(end) = window_end(tx, environment, tags[rarest]).await? {
-        let page = query.run(tx, Choice::Tag(rarest, Some(end))).await?;
+    let reach = filter.offset.saturating_add(u64::from(filter.limit));
+    if reach <= WINDOW / 2 {
+        let page = query.run(tx, Choice::Newest(rarest)).await?;
         if page.len() >= usize::try_from(filter.limit).unwrap_or(usize::MAX) {
             return Ok(page);
         }
     }
     let (rarest, _) = rarest_tag(tx, environment, &tags, COUNTED).await?;
-    query.run(tx, Choice::Tag(rarest, None)).await
+    query.run(tx, Choice::Tag(rarest)).await
 }
 
-/// Which tag to walk, and down to where.
+/// Which stream to walk where there is a choice.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
-    Any,
-    Tag(usize, Option<(Timestamp, ConnectionRowId)>),
+    /// That of the tag with this index.
+    Tag(usize),
+    /// The same, no further than its newest [`WINDOW`] entries.
+    Newest(usize),
+    /// None of a tag.
+    Other,
+}
+
+impl Choice {
+    fn tag(self) -> Option<usize> {
+        match self {
+            Self::Tag(index) | Self::Newest(index) => Some(index),
+            Self::Other => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -236,14 +250,11 @@ impl Query<'_> {
             ))]
         } else if let Some(owner) = &end_user {
             owner.streams(environment)
-        } else if let Choice::Tag(index, window) = choice {
+        } else if let Some(index) = choice.tag() {
             let alone = on_connection.is_empty() && self.integrations.is_none();
             let mut stream = Stream::of_tag(tags[index].on_tag(environment), !alone);
-            if let Some((created_at, id)) = window {
-                let (created_at, id) = (binds.bind(created_at), binds.bind(id));
-                stream
-                    .conditions
-                    .push(format!("(t.created_at, t.connection) >= ({created_at}, {id})"));
+            if matches!(choice, Choice::Newest(_)) {
+                stream.conditions.push(tags[index].in_window(environment));
             }
             vec![stream]
         } else if let Some(owner) = &organization {
@@ -271,14 +282,10 @@ impl Query<'_> {
             // The plus keeps the index of integrations out of a plan that already has its index.
             on_connection.push(format!("+c.integration_id IN ({})", binds.list(padded(ids))));
         }
-        let walked = match choice {
-            Choice::Tag(index, _) => Some(index),
-            Choice::Any => None,
-        };
         for stream in &mut streams {
             stream.conditions.extend(on_connection.iter().cloned());
             for (index, tag) in tags.iter().enumerate() {
-                if Some(index) != walked {
+                if Some(index) != choice.tag() {
                     stream.conditions.push(tag.on_connection(stream.id));
                 }
             }
@@ -306,6 +313,18 @@ impl Tag {
         format!(
             "t.environment_id = {environment} AND t.key = {} AND t.value = {}",
             self.key, self.value
+        )
+    }
+
+    /// Not older than the last of the newest [`WINDOW`].
+    fn in_window(&self, environment: &str) -> String {
+        format!(
+            "t.created_at >= COALESCE((SELECT w.created_at FROM connection_tag w \
+             WHERE w.environment_id = {environment} AND w.key = {} AND w.value = {} \
+             ORDER BY w.created_at DESC, w.connection DESC LIMIT 1 OFFSET {WINDOW}), {})",
+            self.key,
+            self.value,
+            i64::MIN + 1
         )
     }
 
@@ -421,23 +440,6 @@ async fn rarest_tag(
         }
     }
     Ok(rarest)
-}
-
-/// Where the newest [`WINDOW`] connections with a tag end; `None` if there are fewer.
-async fn window_end(
-    tx: &mut Tx,
-    environment: EnvironmentId,
-    (key, value): (&str, &str),
-) -> Result<Option<(Timestamp, ConnectionRowId)>, DbError> {
-    let row = tx
-        .query_opt(
-            "SELECT created_at, connection FROM connection_tag
-             WHERE environment_id = $1 AND key = $2 AND value = $3
-             ORDER BY created_at DESC, connection DESC LIMIT 1 OFFSET $4",
-            &[environment.into(), key.into(), text(value), WINDOW.into()],
-        )
-        .await?;
-    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
 /// Where the end user's columns begin.

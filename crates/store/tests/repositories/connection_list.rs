@@ -223,6 +223,8 @@ story! {
         assert_eq!((dense.len(), first(&dense)), (100, Some("c8998".to_owned())));
         let old = list(&world, environment, by(&[("all", "1"), ("even", "1"), ("low", "1")], 2000)).await;
         assert_eq!((old.len(), first(&old)), (300, Some("c598".to_owned())));
+        let beyond = list(&world, environment, by(&[("all", "1"), ("low", "1")], 100)).await;
+        assert_eq!((beyond.len(), first(&beyond)), (100, Some("c599".to_owned())));
         let rare = list(&world, environment, by(&[("all", "1"), ("five", "1")], 100)).await;
         assert_eq!((rare.len(), first(&rare)), (1, Some("c5".to_owned())));
         let none = list(&world, environment, by(&[("even", "1"), ("five", "1")], 100)).await;

@@ -148,7 +148,7 @@ story! {
     async fn many_creating_the_same_make_one(world) {
         let integration = setup(&world).await;
         let environment = integration.environment_id;
-        let saves = (0..12).map(|n| {
+        let attempts = (0..12).map(|n| {
             let new = ConnectionUpsert {
                 tags: Change::Set(tags(&[("n", &n.to_string())])),
                 ..upsert(&integration, "c")
@@ -164,7 +164,7 @@ story! {
                     .unwrap()
             }
         });
-        let saved = futures_util::future::join_all(saves).await;
+        let saved = futures_util::future::join_all(attempts).await;
         assert!(saved.iter().all(|(connection, _)| connection.id == saved[0].0.id));
         let created = saved.iter().filter(|(_, operation)| *operation == AuthOperation::Creation).count();
         assert_eq!(created, 1);

@@ -12,7 +12,7 @@ fn delivery(world: &World, number: u32) -> Delivery {
         id: DeliveryId(format!("d{number:05}")),
         environment_id: EnvironmentId(1),
         connection: Some(ConnectionRowId(i64::from(number % 2))),
-        kind: if number % 3 == 0 { "sync" } else { "auth" }.to_owned(),
+        kind: if number.is_multiple_of(3) { "sync" } else { "auth" }.to_owned(),
         url: "https://app.example.com/hook".to_owned(),
         body: format!("{{\"n\":{number},\"nul\":\"\0\"}}"),
         operation_id: None,

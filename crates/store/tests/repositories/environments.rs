@@ -19,7 +19,7 @@ story! {
         let again = by_id.unwrap();
         assert_eq!(Some(&again), by_uuid.as_ref());
         assert_eq!(Some(&again), by_name.as_ref());
-        assert_eq!(all, [again.clone()]);
+        assert_eq!(all, std::slice::from_ref(&again));
         assert_eq!(again.created_at, world.now());
         assert_eq!(again.signing_key, Secret::new("signing-key-of-dev"));
     }

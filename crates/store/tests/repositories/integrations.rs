@@ -3,7 +3,7 @@ use std::time::Duration;
 use patchbay_store::integrations;
 use patchbay_types::integrations::IntegrationSecrets;
 
-use crate::world::{World, commit, story};
+use crate::world::{World, commit, integration_draft, story};
 
 story! {
     async fn an_integration_is_made_found_and_changed(world) {
@@ -58,7 +58,7 @@ story! {
     async fn a_key_is_unique_among_the_living_only(world) {
         let environment = world.environment("dev").await.id;
         let first = world.integration(environment, "github").await;
-        let draft = world.integration_draft(environment, "github", "github");
+        let draft = integration_draft(environment, "github", "github");
         let refused =
             world.store.write(move |tx| Box::pin(async move { integrations::insert(tx, &draft).await })).await;
         assert_eq!(refused.unwrap_err().conflict(), Some("integration_live_key"));

@@ -5,6 +5,8 @@ use patchbay_store::leases::{self, Lease};
 use crate::world::{World, commit, story};
 
 const LENGTH: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_micros(1);
+const ALMOST: Duration = Duration::from_micros(9_999_999);
 
 async fn acquire(world: &World, holder: &'static str) -> Option<Lease> {
     commit!(world, |tx| { leases::acquire(tx, "job", holder, LENGTH).await? })
@@ -22,9 +24,9 @@ story! {
         assert_eq!(acquire(&world, "b").await, None);
         assert_eq!(acquire(&world, "a").await, None, "a lease is not re-entrant");
 
-        world.clock.advance(LENGTH - Duration::from_micros(1));
+        world.clock.advance(ALMOST);
         assert_eq!(acquire(&world, "b").await, None);
-        world.clock.advance(Duration::from_micros(1));
+        world.clock.advance(TICK);
         let b = acquire(&world, "b").await.unwrap();
         assert_eq!(b.fence, 2);
         assert!(!is_current(&world, &a).await);
@@ -48,7 +50,7 @@ story! {
         let a = acquire(&world, "a").await.unwrap();
         world.clock.advance(LENGTH / 2);
         let a = commit!(world, |tx| { leases::renew(tx, &a, LENGTH).await?.unwrap() });
-        world.clock.advance(LENGTH - Duration::from_secs(1));
+        world.clock.advance(ALMOST);
         assert_eq!(acquire(&world, "b").await, None);
         world.clock.advance(LENGTH);
         let renewed = commit!(world, |tx| { leases::renew(tx, &a, LENGTH).await?.unwrap() });

@@ -11,11 +11,11 @@ fn operation(world: &World, number: u32) -> Operation {
     Operation {
         id: OperationId(format!("op-{number:03}")),
         environment_id: EnvironmentId(i64::from(number % 2)),
-        kind: if number % 3 == 0 { "proxy" } else { "auth" }.to_owned(),
+        kind: if number.is_multiple_of(3) { "proxy" } else { "auth" }.to_owned(),
         action: "call".to_owned(),
         state: OperationState::Running,
         integration: Some(IntegrationId(i64::from(number % 4))),
-        connection: (number % 5 == 0).then_some(ConnectionRowId(7)),
+        connection: number.is_multiple_of(5).then_some(ConnectionRowId(7)),
         title: format!("GET /Items/{number}_%"),
         started_at: world.now() + Duration::from_secs(u64::from(number / 2)),
         ended_at: None,

@@ -214,8 +214,8 @@ story! {
         let event = |n: u32| RefreshEvent {
             at: world.now() + Duration::from_secs(n.into()),
             reason: "forced".to_owned(),
-            success: n % 2 == 0,
-            cause: (n % 2 == 1).then_some(RefreshCause::RefreshInterrupted),
+            success: n.is_multiple_of(2),
+            cause: (!n.is_multiple_of(2)).then_some(RefreshCause::RefreshInterrupted),
             detail: Some(format!("try {n}")),
         };
         let events: Vec<_> = (0..refreshes::TIMELINE + 5).map(event).collect();
@@ -254,7 +254,7 @@ story! {
             connections::soft_delete(tx, deleted).await?;
             let first = connections::stale_page(tx, now, None, 1).await?;
             let second = connections::stale_page(tx, now, Some(first[0].cursor()), 10).await?;
-            let end: Option<StaleCursor> = second.last().map(|last| last.cursor());
+            let end: Option<StaleCursor> = second.last().map(connections::StaleConnection::cursor);
             let end = connections::stale_page(tx, now, end, 10).await?;
             (first, second, end)
         });

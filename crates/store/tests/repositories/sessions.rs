@@ -91,7 +91,7 @@ story! {
         commit!(world, |tx| { auth_attempts::put(tx, &key, &stored).await? });
         let dump = world.dump("auth_attempt").await;
         assert!(!dump.contains("planted"), "state or verifier is stored in clear");
-        let takes = (0..16).map(|_| {
+        let callbacks = (0..16).map(|_| {
             let (store, state) = (world.store.clone(), state.clone());
             async move {
                 store
@@ -103,7 +103,7 @@ story! {
                     .unwrap()
             }
         });
-        let taken: Vec<_> = futures_util::future::join_all(takes).await.into_iter().flatten().collect();
+        let taken: Vec<_> = futures_util::future::join_all(callbacks).await.into_iter().flatten().collect();
         assert_eq!(taken, [attempt]);
     }
 }

@@ -115,26 +115,6 @@ impl World {
         commit!(self, |tx| { environments::create(tx, &new).await? })
     }
 
-    pub(crate) fn integration_draft(
-        &self,
-        environment: EnvironmentId,
-        key: &str,
-        provider: &str,
-    ) -> NewIntegration {
-        NewIntegration {
-            environment_id: environment,
-            unique_key: key.parse().unwrap(),
-            provider: provider.parse().unwrap(),
-            display_name: Some("Shown name".to_owned()),
-            forward_webhooks: true,
-            secrets: IntegrationSecrets {
-                client_id: Some("id".to_owned()),
-                client_secret: Some("planted-secret".into()),
-                ..Default::default()
-            },
-        }
-    }
-
     /// An integration of the provider of the same name.
     pub(crate) async fn integration(&self, environment: EnvironmentId, key: &str) -> Integration {
         self.integration_of(environment, key, key).await
@@ -146,7 +126,7 @@ impl World {
         key: &str,
         provider: &str,
     ) -> Integration {
-        let new = self.integration_draft(environment, key, provider);
+        let new = integration_draft(environment, key, provider);
         commit!(self, |tx| { integrations::insert(tx, &new).await? })
     }
 
@@ -244,6 +224,21 @@ impl World {
 
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         commit!(self, |tx| { tx.query_one(sql, &[]).await?.get(0)? })
+    }
+}
+
+pub(crate) fn integration_draft(environment: EnvironmentId, key: &str, provider: &str) -> NewIntegration {
+    NewIntegration {
+        environment_id: environment,
+        unique_key: key.parse().unwrap(),
+        provider: provider.parse().unwrap(),
+        display_name: Some("Shown name".to_owned()),
+        forward_webhooks: true,
+        secrets: IntegrationSecrets {
+            client_id: Some("id".to_owned()),
+            client_secret: Some("planted-secret".into()),
+            ..Default::default()
+        },
     }
 }
 

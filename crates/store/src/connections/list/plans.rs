@@ -2,7 +2,7 @@
 
 use patchbay_ambient::Entropy as _;
 use patchbay_types::connections::ConnectionFilter;
-use patchbay_types::{EnvironmentId, IntegrationId, Tags, Timestamp};
+use patchbay_types::{EnvironmentId, IntegrationId, Tags};
 
 use super::{Choice, Query};
 use crate::Store;
@@ -142,49 +142,48 @@ crate::both_backends! {
         let base = ConnectionFilter { limit: 100, ..Default::default() };
         let text = |text: &str| Some(text.to_owned());
         let integrations = |ids: &[i64]| Some(ids.iter().copied().map(IntegrationId).collect());
-        let window = Some((Timestamp::from_microsecond(9_000).unwrap(), patchbay_types::ConnectionRowId(9_000)));
         for (what, filter, keys, choice) in [
-            ("everything", base.clone(), None, Choice::Any),
-            ("one tag", ConnectionFilter { tags: tags(&["some"]), ..base.clone() }, None, Choice::Tag(0, None)),
+            ("everything", base.clone(), None, Choice::Other),
+            ("one tag", ConnectionFilter { tags: tags(&["some"]), ..base.clone() }, None, Choice::Tag(0)),
             (
                 "two tags",
                 ConnectionFilter { tags: tags(&["all", "some"]), ..base.clone() },
                 None,
-                Choice::Tag(1, None),
+                Choice::Tag(1),
             ),
             (
                 "two tags in a window",
                 ConnectionFilter { tags: tags(&["all", "some"]), ..base.clone() },
                 None,
-                Choice::Tag(0, window),
+                Choice::Newest(0),
             ),
             (
                 "a connection id",
                 ConnectionFilter { connection_id: text("c77"), ..base.clone() },
                 None,
-                Choice::Any,
+                Choice::Other,
             ),
             (
                 "an end user",
                 ConnectionFilter { end_user_id: text("u7"), ..base.clone() },
                 None,
-                Choice::Any,
+                Choice::Other,
             ),
             (
                 "an organization and a tag",
                 ConnectionFilter { organization_id: text("u7"), tags: tags(&["some"]), ..base.clone() },
                 None,
-                Choice::Tag(0, None),
+                Choice::Tag(0),
             ),
             (
                 "an organization",
                 ConnectionFilter { organization_id: text("u7"), ..base.clone() },
                 None,
-                Choice::Any,
+                Choice::Other,
             ),
-            ("an integration", base.clone(), integrations(&[1]), Choice::Any),
-            ("two integrations", base.clone(), integrations(&[1, 2]), Choice::Any),
-            ("a search", ConnectionFilter { search: text("c1"), ..base.clone() }, None, Choice::Any),
+            ("an integration", base.clone(), integrations(&[1]), Choice::Other),
+            ("two integrations", base.clone(), integrations(&[1, 2]), Choice::Other),
+            ("a search", ConnectionFilter { search: text("c1"), ..base.clone() }, None, Choice::Other),
         ] {
             let query = Query { environment, filter: &filter, integrations: keys };
             let mut binds = Binds::default();
