@@ -84,7 +84,10 @@ pub struct OtlpHeader {
 /// Where and when outbound webhooks are sent (webhooks §B1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches, named as the wire names them")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches, named as the wire names them"
+)]
 pub struct WebhookSettings {
     /// First target.
     #[serde(skip_serializing_if = "Option::is_none")]
