@@ -5,5 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod datadir;
+pub mod house;
+pub mod provision;
 pub mod server;
 pub mod telemetry;

@@ -1,8 +1,16 @@
 //! The command line: what operators and their scripts type.
 
+mod admin;
 pub mod args;
+mod catalog;
 mod config;
+mod database;
+mod deliveries;
+mod doctor;
+mod env;
 mod explain;
+mod keys;
+mod logs;
 mod output;
 mod settings;
 
@@ -15,7 +23,10 @@ pub use args::Cli;
 pub use output::Output;
 pub use settings::{AdminFlags, ServeFlags, SettingFlags};
 
+use admin::{Admin, block_on};
 use args::Command;
+
+use crate::config::{Config, Problems};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +78,77 @@ pub fn main() -> ExitCode {
 /// # Errors
 /// What the command could not do, in words for the operator.
 pub fn run(cli: &Cli, out: &mut Output<'_>) -> anyhow::Result<Exit> {
-    let exit = match &cli.command {
-        Command::Explain(explain) => explain::run(explain.code.as_deref(), out)?,
-        Command::Config(config) => config::run(&config.action, out)?,
-        _ => anyhow::bail!("not built yet"),
-    };
-    Ok(exit)
+    match &cli.command {
+        Command::Explain(explain) => Ok(explain::run(explain.code.as_deref(), out)?),
+        Command::Config(config) => Ok(config::run(&config.action, out)?),
+        Command::Catalog(args) => with(&args.settings.0, out, |config, out| {
+            catalog::run(config, &args.action, args.format, out)
+        }),
+        Command::Migrate(args) => with(&args.settings.0, out, |config, out| {
+            block_on(database::migrate(config, args.check, out))
+        }),
+        Command::Backup(args) => with(&args.settings.0, out, |config, out| {
+            block_on(database::backup(config, &args.file, out))
+        }),
+        Command::Restore(args) => with(&args.settings.0, out, |config, out| {
+            block_on(database::restore(config, &args.file, args.force, out))
+        }),
+        Command::Env(args) => opened(&args.settings.0, out, async |admin, out| {
+            env::run(admin, &args.action, args.format, out).await
+        }),
+        Command::Keys(args) => opened(&args.settings.0, out, async |admin, out| {
+            keys::run(admin, &args.action, args.format, out).await
+        }),
+        Command::RotateEncryption(args) => opened(&args.settings.0, out, async |admin, out| {
+            keys::rotate(admin, args.format, out).await.map(|()| Exit::Done)
+        }),
+        Command::Deliveries(args) => opened(&args.settings.0, out, async |admin, out| {
+            deliveries::run(admin, &args.action, args.format, out).await
+        }),
+        Command::Logs(args) => opened(&args.settings.0, out, async |admin, out| {
+            logs::run(admin, args, out).await
+        }),
+        Command::Doctor(args) => with(&args.settings.0, out, |config, out| {
+            block_on(doctor::run(config, args.format, out))
+        }),
+        Command::Serve(_) | Command::Worker(_) | Command::Demo(_) | Command::Openapi => {
+            anyhow::bail!("this command is not built yet")
+        }
+    }
+}
+
+/// Runs a command that needs the configuration; its problems are printed and end with their own exit code.
+fn with(
+    flags: &SettingFlags,
+    out: &mut Output<'_>,
+    command: impl FnOnce(&Config, &mut Output<'_>) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
+    match flags.load() {
+        Ok(config) => {
+            crate::telemetry::quiet(&config.log);
+            command(&config, out)
+        }
+        Err(problems) => {
+            print_problems(&problems);
+            Ok(Exit::Configuration)
+        }
+    }
+}
+
+/// Runs a command on the opened house.
+fn opened(
+    flags: &SettingFlags,
+    out: &mut Output<'_>,
+    command: impl AsyncFnOnce(&Admin, &mut Output<'_>) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
+    with(flags, out, |config, out| {
+        block_on(async {
+            let admin = Admin::open(config).await?;
+            let exit = command(&admin, out).await;
+            admin.close().await;
+            exit
+        })
+    })
 }
 
 /// `patchbay … | head` ends early on purpose.
@@ -81,6 +157,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "there is no logging before there is a configuration"
+)]
+fn print_problems(problems: &Problems) {
+    eprintln!("patchbay: {problems}");
 }
 
 #[expect(

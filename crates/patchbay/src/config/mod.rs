@@ -30,6 +30,7 @@ pub use sources::{ConfigFile, Sources};
 pub use values::{EncryptionKey, Listen};
 
 pub(crate) use problem::nearest;
+pub(crate) use values::duration;
 
 use options::{Kind, SETTINGS, Visibility, setting};
 use sources::{Layers, Raw};

@@ -153,7 +153,7 @@ pub(super) fn choice(text: &str, words: &'static [&'static str]) -> Result<&'sta
 }
 
 /// `1h30m`: numbers, each with its unit.
-pub(super) fn duration(text: &str) -> Result<Duration, Invalid> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Invalid> {
     let invalid = || {
         Invalid::new(
             "is not a duration",

@@ -80,6 +80,23 @@ impl Telemetry {
     }
 }
 
+/// Logging for commands beside the server: warnings and errors, unless the operator asks for more. A second call in
+/// one process changes nothing.
+pub fn quiet(log: &Log) {
+    let asked = log.filter != "info";
+    let log = Log {
+        filter: if asked {
+            log.filter.clone()
+        } else {
+            "warn".to_owned()
+        },
+        format: log.format,
+    };
+    let subscriber = Registry::default().with(lines(&log, Colour::of_stderr(), std::io::stderr));
+    // Fails if one is installed, which then speaks for us.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
 /// Whether lines are coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
