@@ -15,7 +15,7 @@ use patchbay_ambient::Ambient;
 use patchbay_catalog::Definition;
 use patchbay_catalog::definition::SignatureMethod as Declared;
 use patchbay_catalog::template::{
-    Mode, NamedTemplate, OnUnresolved, RenderUrlError, Scope, SignableRequest, Template,
+    Function, Mode, NamedTemplate, OnUnresolved, RenderUrlError, Scope, SignableRequest, Template,
 };
 use patchbay_types::integrations::IntegrationSecrets;
 use patchbay_types::{Credentials, JsonMap, Secret};
@@ -194,6 +194,16 @@ pub fn injected_body(subject: &Subject<'_>, method: &Method, ambient: &Ambient) 
     map.render(&scope, OnUnresolved::Omit)
         .ok()
         .filter(|rendered| !rendered.is_empty())
+}
+
+/// Whether the definition's headers sign or repeat the request's body, which then has to be at hand whole.
+pub fn reads_body(definition: &Definition) -> bool {
+    definition.proxy.headers.iter().any(|entry| {
+        let template = &entry.template;
+        template.calls(Function::AwsSigV4)
+            || template.mentions("params")
+            || template.mentions("bodyCanonicalParams")
+    })
 }
 
 /// The certificate calls of this connection are made with, where the provider asks for one.

@@ -11,24 +11,6 @@ use patchbay_types::credentials::{ConfigOverride, OAuth2};
 use patchbay_types::integrations::IntegrationSecrets;
 use patchbay_types::{JsonMap, Secret};
 
-/// Keys of `connection_config` that only the server writes: dropped from what a browser sends (§8.6).
-pub const RESERVED_CONFIG_KEYS: &[&str] = &[
-    "webhook_url",
-    "oauth_client_id_override",
-    "oauth_client_secret_override",
-    "oauth_refresh_token_override",
-    "pending",
-    "pendingLog",
-    "userCredentials",
-    "jwtToken",
-    "oauth_metadata",
-    "oauth_client_info",
-    "oauth_code_verifier",
-    "sharepointAccessToken",
-    "botFrameworkAccessToken",
-    "overrideTokenRefresh",
-];
-
 /// Providers that exchange or refresh in a way of their own (auth-flows §11) that is not built yet. They are refused
 /// before the end user is asked, whatever catalogue defines them: none half-works.
 const UNBUILT_EXCHANGES: &[&str] = &[

@@ -288,7 +288,7 @@ fn minting_again_repeats_the_first_request() {
 
 /// A throw-away key as a JWK: taken apart from its PKCS #8 form, which wraps PKCS #1: version, then the nine integers
 /// `n e d p q dP dQ qInv`.
-fn jwk() -> Secret {
+pub(crate) fn jwk() -> Secret {
     let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let pkcs8 = key.as_der().unwrap();
     let mut outer = element(pkcs8.as_ref()).0;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue, Method};
 use patchbay_auth::request::{
-    BaseUrl, BuildError, BuiltRequest, HeaderOrigin, Subject, Wanted, build, injected_body,
+    BaseUrl, BuildError, BuiltRequest, HeaderOrigin, Subject, Wanted, build, injected_body, reads_body,
 };
 use patchbay_catalog::Provider;
 use patchbay_types::integrations::IntegrationSecrets;
@@ -517,6 +517,23 @@ fn signatures_see_one_moment_and_the_request() {
             .unwrap()
             .ends_with(".GET.a=1%20&b=2.a=1%20&b=2..application/json")
     );
+}
+
+#[test]
+fn only_signatures_need_the_body_at_hand() {
+    for (template, needs) in [
+        ("${apiKey}", false),
+        ("${urlCanonicalParams}", false),
+        ("${base64(${method}${bodyCanonicalParams})}", true),
+        ("${params}", true),
+        ("${awsSigV4(${apiKey}, ${apiKey}, eu-west-1, s3)}", true),
+    ] {
+        let given = Given::new(
+            key(),
+            json!({"base_url": "https://api.example.com", "headers": {"x-sign": template}}),
+        );
+        assert_eq!(reads_body(&given.provider.definition), needs, "{template}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 )]
 
 mod authorize;
+mod catalogue;
 mod client_credentials;
 mod driver;
 mod exchange;
