@@ -6,7 +6,9 @@ use patchbay_connections::Context;
 
 use crate::route::Endpoint;
 use crate::status::Readiness;
-use crate::{api_keys, config, environments, integrations, providers, status};
+use crate::{
+    api_keys, authorize_forms, config, connect_sessions, connections, environments, integrations, legacy_import, metadata, providers, proxy, status,
+};
 
 /// The routes over `context`; `readiness` is asked by `GET /ready`.
 pub fn routes(context: &Arc<Context>, readiness: &Readiness) -> Vec<Endpoint> {
@@ -17,6 +19,12 @@ pub fn routes(context: &Arc<Context>, readiness: &Readiness) -> Vec<Endpoint> {
         providers::routes(context),
         integrations::routes(context),
         config::routes(context),
+        connections::routes(context),
+        legacy_import::routes(context),
+        metadata::routes(context),
+        connect_sessions::routes(context),
+        proxy::routes(context),
+        authorize_forms::routes(context),
     ]
     .into_iter()
     .flatten()

@@ -25,7 +25,7 @@ pub struct KeyPrincipal {
     /// Its environment; none for an account key, or if the environment was deleted.
     pub environment: Option<EnvironmentId>,
     /// What it may do.
-    pub scopes: ScopeSet,
+    pub scopes: Arc<ScopeSet>,
 }
 
 /// Why a key could not be made, read or revoked.
@@ -45,7 +45,24 @@ pub enum ApiKeyError {
     TooMany,
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] DbError),
+    Store(DbError),
+}
+
+impl From<DbError> for ApiKeyError {
+    /// Of two requests for one name, one may get as far as the unique index.
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Conflict { constraint }
+                if matches!(
+                    constraint.as_str(),
+                    "api_key_live_environment_name" | "api_key_live_account_name"
+                ) =>
+            {
+                Self::NameTaken
+            }
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// Looks a secret up. `None` is an unknown or revoked key; an error is our own failure and must not read as one.
@@ -64,7 +81,7 @@ pub async fn authenticate(context: &Context, secret: &str) -> Result<Option<Arc<
                 key: key.id,
                 account: key.account_id,
                 environment: key.environment_id,
-                scopes: key.scopes,
+                scopes: Arc::new(key.scopes),
             });
             context.caches.fill(epoch, Entry::Key(hash, principal.clone()));
             principal
@@ -108,7 +125,7 @@ pub async fn create(context: &Context, new: NewApiKey) -> Result<ApiKeyWithSecre
                 if live.len() >= MAX_KEYS {
                     return Err(ApiKeyError::TooMany);
                 }
-                insert(tx, &new, uuid, secret).await.map_err(ApiKeyError::Store)
+                Ok(insert(tx, &new, uuid, secret).await?)
             })
         })
         .await

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use patchbay_auth::verification;
+use patchbay_catalog::Provider;
 use patchbay_store::connections::{MetadataChange, MetadataSaved};
 use patchbay_store::db::{DbError, Tx};
 use patchbay_store::{connections, end_users, integrations};
@@ -12,6 +13,7 @@ use patchbay_types::connections::{
 };
 use patchbay_types::end_users::{EndUserInput, OrganizationInput};
 use patchbay_types::environments::Environment;
+use patchbay_types::integrations::Integration;
 use patchbay_types::tags::TagIssue;
 use patchbay_types::{
     AuthMode, ConnectionId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap, OperationId, Tags,
@@ -60,11 +62,64 @@ pub async fn list(
         .await
 }
 
+/// As [`list`], each with its `connection_config`: for the legacy read of an integration.
+pub async fn list_with_config(
+    context: &Context,
+    environment: EnvironmentId,
+    filter: ConnectionFilter,
+) -> Result<Vec<(ConnectionSummary, JsonMap)>, DbError> {
+    context
+        .store
+        .read(move |tx| {
+            Box::pin(async move {
+                let mut found = Vec::new();
+                for summary in connections::list(tx, environment, &filter).await? {
+                    if let Some(connection) = connections::find_by_row(tx, summary.id).await? {
+                        found.push((summary, connection.connection_config));
+                    }
+                }
+                Ok(found)
+            })
+        })
+        .await
+}
+
+/// The integration an import goes to.
+#[derive(Clone, Debug)]
+pub struct ImportTarget {
+    integration: Arc<Integration>,
+    provider: Arc<Provider>,
+}
+
+impl ImportTarget {
+    /// How its connections authenticate: what decides which credentials fit.
+    pub fn auth_mode(&self) -> AuthMode {
+        self.provider.definition.auth_mode
+    }
+}
+
+/// Looks up what an import needs to know of its integration.
+pub async fn import_target(
+    context: &Context,
+    environment: EnvironmentId,
+    integration: &str,
+) -> Result<ImportTarget, ConnectionError> {
+    let integration = crate::integrations::get(context, environment, integration)
+        .await?
+        .ok_or(ConnectionError::UnknownIntegration)?;
+    let provider = context
+        .catalogue
+        .get(integration.provider.as_str())
+        .ok_or(ConnectionError::UnknownProvider)?;
+    Ok(ImportTarget {
+        integration,
+        provider,
+    })
+}
+
 /// What an import carries (api-core §9.3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Import {
-    /// Integration.
-    pub provider_config_key: String,
     /// Public id; none generates a UUID.
     pub connection_id: Option<ConnectionId>,
     /// The credentials as given.
@@ -73,12 +128,12 @@ pub struct Import {
     pub connection_config: JsonMap,
     /// Metadata.
     pub metadata: Change<Option<JsonMap>>,
-    /// Labels.
-    pub tags: Option<Tags>,
+    /// Labels; those that stand for the end user come under them.
+    pub tags: Change<Tags>,
     /// Deprecated end user.
     pub end_user: Option<EndUserInput>,
-    /// Webhook override.
-    pub webhook_url_override: Option<String>,
+    /// Webhook override; empty text is none.
+    pub webhook_url_override: Change<Option<String>>,
     /// Whether the provider is asked about the credentials first.
     pub verification: Verification,
 }
@@ -96,21 +151,26 @@ pub enum Verification {
 pub async fn import(
     context: &Context,
     environment: &Arc<Environment>,
+    target: &ImportTarget,
     import: Import,
 ) -> Result<Connection, ConnectionError> {
-    let integration = crate::integrations::get(context, environment.id, &import.provider_config_key)
-        .await?
-        .ok_or(ConnectionError::UnknownIntegration)?;
-    let provider = context
-        .catalogue
-        .get(integration.provider.as_str())
-        .ok_or(ConnectionError::UnknownProvider)?;
-    let auth_mode = provider.definition.auth_mode;
+    let ImportTarget {
+        integration,
+        provider,
+    } = target;
+    let auth_mode = target.auth_mode();
     if mode_of(&import.credentials) != Some(auth_mode) {
         return Err(ConnectionError::WrongCredentials(format!(
             "this integration takes credentials of type {auth_mode}"
         )));
     }
+    let tags = match import.tags {
+        Change::Keep => Change::Keep,
+        Change::Set(tags) => {
+            let derived = Tags::from_end_user(import.end_user.as_ref(), None);
+            Change::Set(derived.overlaid(&tags).map_err(ConnectionError::Tags)?)
+        }
+    };
     if import.verification == Verification::Required {
         verification::verify(
             &context.proxy_client,
@@ -125,10 +185,10 @@ pub async fn import(
         .await
         .map_err(|failure| ConnectionError::TestFailed(failure.to_string()))?;
     }
-    let derived = Tags::from_end_user(import.end_user.as_ref(), None);
-    let tags = derived
-        .overlaid(&import.tags.unwrap_or_default())
-        .map_err(ConnectionError::Tags)?;
+    let webhook_url_override = match import.webhook_url_override {
+        Change::Keep => Change::Keep,
+        Change::Set(url) => Change::Set(url.filter(|url| !url.is_empty())),
+    };
     let connection_id = match import.connection_id {
         Some(id) => id,
         None => fresh_id(context),
@@ -145,8 +205,8 @@ pub async fn import(
                 credentials: import.credentials,
                 connection_config: import.connection_config,
                 metadata: import.metadata,
-                tags: Change::Set(tags),
-                webhook_url_override: Change::Set(import.webhook_url_override.filter(|url| !url.is_empty())),
+                tags,
+                webhook_url_override,
                 end_user: Change::Keep,
             },
             end_user: import.end_user.map(|user| (user, None)),

@@ -35,7 +35,17 @@ pub enum EnvironmentError {
     CannotDeleteProd,
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] DbError),
+    Store(DbError),
+}
+
+impl From<DbError> for EnvironmentError {
+    /// Of two requests for one name, one may get as far as the unique index.
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Conflict { constraint } if constraint == "environment_live_name" => Self::NameTaken,
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// What a new environment is.

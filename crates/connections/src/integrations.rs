@@ -45,12 +45,25 @@ pub enum IntegrationError {
     /// `integration_config` or `custom` does not fit; all problems in words.
     #[error("{0}")]
     Config(String),
+    /// Only redirect modes can use a shared developer app.
+    #[error("providers of type {0} have no shared developer apps")]
+    NotShareable(AuthMode),
     /// No shared developer app is configured for the provider.
     #[error("no shared developer app is configured for this provider")]
     NoSharedApp,
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] DbError),
+    Store(DbError),
+}
+
+impl From<DbError> for IntegrationError {
+    /// Of two requests for one key, one may get as far as the unique index.
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Conflict { constraint } if constraint == "integration_live_key" => Self::KeyTaken,
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// The operator's app as the wire sends it.
@@ -172,11 +185,23 @@ pub async fn create(
 
 /// Makes an integration on a developer app shared by the operator. Only redirect modes have such apps; none is
 /// configured on a self-hosted server unless the operator adds one.
-pub async fn create_quickstart(context: &Context, provider: &str) -> Result<Integration, IntegrationError> {
-    context
+pub async fn create_quickstart(
+    context: &Context,
+    environment: EnvironmentId,
+    provider: &str,
+    unique_key: &IntegrationKey,
+) -> Result<Integration, IntegrationError> {
+    let provider = context
         .catalogue
         .get(provider)
         .ok_or(IntegrationError::UnknownProvider)?;
+    let mode = provider.definition.auth_mode;
+    if !matches!(mode, AuthMode::OAuth1 | AuthMode::OAuth2 | AuthMode::App) {
+        return Err(IntegrationError::NotShareable(mode));
+    }
+    if get(context, environment, unique_key.as_str()).await?.is_some() {
+        return Err(IntegrationError::KeyTaken);
+    }
     Err(IntegrationError::NoSharedApp)
 }
 
