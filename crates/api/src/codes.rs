@@ -138,6 +138,10 @@ codes! {
     INVALID_CERTIFICATE_OR_KEY_FORMAT "invalid_certificate_or_key_format" [400] "The connection's client certificate or key cannot be read.";
     UPSTREAM_UNREACHABLE "upstream_unreachable" [502] "The provider could not be reached.";
     UPSTREAM_TIMEOUT "upstream_timeout" [504] "The provider did not answer in time.";
+    DNS_RESOLUTION_FAILED "dns_resolution_failed" [502] "The provider's host name could not be resolved.";
+    MISSING_CONNECTION_CONFIG "missing_connection_config" [400] "The provider's URL needs a value that the connection's `connection_config` does not have; the message names it.";
+    INVALID_URL "invalid_url" [400] "Base URL and path do not make a URL this provider allows.";
+    INVALID_HEADER_VALUE "invalid_header_value" [400] "A credential or header contains characters a header may not have.";
     ADDRESS_BLOCKED "address_blocked" [400, 403] "The address is in a network Patchbay may not call.";
     INVALID_CLI_VERSION "invalid_cli_version" [400] "The CLI is older than this route needs.";
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,6 +17,18 @@ use patchbay_ambient::Ambient;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::service::Service;
+
+/// What answers requests: a [`Service`], or something around one.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers one request that arrived from `peer`.
+    fn handle(&self, request: Request<Body>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Handler for Service {
+    async fn handle(&self, request: Request<Body>, peer: SocketAddr) -> Response<Body> {
+        Self::handle(self, request, peer).await
+    }
+}
 
 /// Limits of connections. Times are real time: they guard sockets, not business.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +56,7 @@ impl Default for ServerOptions {
 }
 
 /// Serves until shutdown begins, then lets requests in flight finish (their tasks are `ambient`'s).
-pub async fn serve(listener: TcpListener, service: Service, ambient: Ambient, options: ServerOptions) {
+pub async fn serve<H: Handler>(listener: TcpListener, handler: H, ambient: Ambient, options: ServerOptions) {
     let builder = Arc::new(builder(options));
     let stopping = ambient.tasks.stopping();
     loop {
@@ -58,7 +70,7 @@ pub async fn serve(listener: TcpListener, service: Service, ambient: Ambient, op
                     stream,
                     peer,
                     Arc::clone(&builder),
-                    service.clone(),
+                    handler.clone(),
                     ambient.clone(),
                     options,
                 );
@@ -91,11 +103,11 @@ fn builder(options: ServerOptions) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn connection(
+async fn connection<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    service: Service,
+    handler: H,
     ambient: Ambient,
     options: ServerOptions,
 ) {
@@ -106,8 +118,8 @@ async fn connection(
     let heard = Arc::clone(&spoke);
     let answer = service_fn(move |request: Request<Incoming>| {
         heard.store(true, Ordering::Relaxed);
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.handle(request.map(Body::new), peer).await) }
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(handler.handle(request.map(Body::new), peer).await) }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     let mut serving = std::pin::pin!(serving);

@@ -5,11 +5,12 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use patchbay_store::db::{DbError, Tx};
-use patchbay_store::{connect_sessions, connections, integrations};
+use patchbay_store::{connect_sessions, connections, integrations, operations};
 use patchbay_types::connect_sessions::{ConnectSession, ConnectSessionSpec};
 use patchbay_types::connections::Connection;
+use patchbay_types::operations::{Message, Operation, OperationState};
 use patchbay_types::tags::TagIssue;
-use patchbay_types::{AccountId, ConnectSessionId, EnvironmentId, Secret, Tags, Timestamp};
+use patchbay_types::{AccountId, ConnectSessionId, EnvironmentId, OperationId, Secret, Tags, Timestamp};
 
 use crate::context::Context;
 
@@ -118,6 +119,33 @@ pub async fn bound_connection(
         .await
 }
 
+/// Notes a step of the Connect UI in the session's operation, at the browser's time. Two error views and two popup
+/// events count as errors (api-core §10.5).
+pub async fn record_step(
+    context: &Context,
+    session: &ConnectSession,
+    event: &str,
+    integration: Option<&str>,
+    at: Timestamp,
+) -> Result<(), DbError> {
+    let Some(operation_id) = session.operation_id.clone() else { return Ok(()) };
+    let failed = event.ends_with("_error") || event.starts_with("popup:");
+    let message = Message {
+        operation_id,
+        level: if failed { "error" } else { "info" }.to_owned(),
+        text: match integration {
+            Some(integration) => format!("Connect UI: {event} ({integration})"),
+            None => format!("Connect UI: {event}"),
+        },
+        meta: None,
+        at,
+    };
+    context
+        .store
+        .write(move |tx| Box::pin(async move { operations::append_messages(tx, &[message]).await }))
+        .await
+}
+
 /// Ends a session: its token is unknown from now on.
 pub async fn delete(context: &Context, id: ConnectSessionId) -> Result<(), DbError> {
     context
@@ -155,6 +183,7 @@ async fn insert(
         .checked_add(LIFETIME)
         .unwrap_or(Timestamp::MAX);
     let token_hash = token_hash(&token);
+    let operation_id = OperationId(context.ambient.time_ordered_uuid().to_string());
     context
         .store
         .write(move |tx| {
@@ -168,6 +197,19 @@ async fn insert(
                     connection = Some(found.id);
                 }
                 check_references(tx, environment, &spec).await?;
+                let operation = Operation {
+                    id: operation_id.clone(),
+                    environment_id: environment,
+                    kind: "auth".to_owned(),
+                    action: "create_connection".to_owned(),
+                    state: OperationState::Running,
+                    integration: None,
+                    connection,
+                    title: "Connect session".to_owned(),
+                    started_at: tx.now(),
+                    ended_at: None,
+                };
+                operations::insert(tx, &operation).await?;
                 connect_sessions::create(
                     tx,
                     &connect_sessions::NewConnectSession {
@@ -176,7 +218,7 @@ async fn insert(
                         token_hash,
                         spec,
                         connection,
-                        operation_id: None,
+                        operation_id: Some(operation_id),
                         expires_at,
                     },
                 )

@@ -12,6 +12,7 @@ pub mod connections;
 pub mod context;
 pub mod environments;
 pub mod integrations;
+pub mod maintenance;
 mod outbox;
 pub mod refresh;
 pub mod results;

@@ -161,7 +161,7 @@ pub async fn read(
     {
         return still_good(&connection, freshness, now).ok_or(refusal);
     }
-    match join(context, name, connection.id, freshness, now).await {
+    match join(context, name, connection.id, freshness, connection.generation).await {
         Ok(landed) => Ok(landed.connection),
         Err(error @ (ReadError::Store(_) | ReadError::UnknownConnection | ReadError::UnknownIntegration)) => {
             Err(error)
@@ -198,13 +198,14 @@ fn gate(connection: &Connection, now: Timestamp) -> Option<ReadError> {
     cooling.then(|| ReadError::Backoff(Arc::new(connection.clone())))
 }
 
-/// Joins the flight of this connection, or starts one.
+/// Joins the flight of this connection, or starts one. `seen` is the generation the caller knows: who forces a
+/// refresh wants a later one, whoever made it.
 async fn join(
     context: &Arc<Context>,
     name: &ConnectionName,
     row: ConnectionRowId,
     freshness: Freshness,
-    asked_at: Timestamp,
+    seen: i64,
 ) -> Result<Landed, ReadError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -212,7 +213,7 @@ async fn join(
             let mut flights = context.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
             flights
                 .entry(row)
-                .or_insert_with(|| launch(context, name.clone(), row, freshness, asked_at))
+                .or_insert_with(|| launch(context, name.clone(), row, freshness, seen))
                 .clone()
         };
         let landed = tokio::time::timeout_at(deadline, flight)
@@ -222,16 +223,11 @@ async fn join(
                     "a refresh in progress did not end in time",
                 )))
             })?;
-        // An unforced flight may have found the credentials fresh; a forced caller wants them newer than its wish.
-        let refreshed = landed
-            .connection
-            .refresh
-            .last_success
-            .is_some_and(|at| at >= asked_at);
-        if freshness == Freshness::Usual
-            || refreshed
-            || !needs_refresh(context, &landed.connection, freshness, asked_at)
-        {
+        // An unforced flight may have found the credentials fresh; a forced caller wants newer ones.
+        let done = freshness == Freshness::Usual
+            || landed.connection.generation > seen
+            || !needs_refresh(context, &landed.connection, freshness, context.ambient.now());
+        if done {
             return Ok(landed);
         }
     }
@@ -242,11 +238,11 @@ fn launch(
     name: ConnectionName,
     row: ConnectionRowId,
     freshness: Freshness,
-    asked_at: Timestamp,
+    seen: i64,
 ) -> Flight {
     let flying = context.clone();
     let task = context.ambient.tasks.spawn(async move {
-        let outcome = fly(&flying, &name, row, freshness, asked_at).await;
+        let outcome = fly(&flying, &name, row, freshness, seen).await;
         flying
             .flights
             .0
@@ -295,14 +291,14 @@ async fn fly(
     name: &ConnectionName,
     row: ConnectionRowId,
     freshness: Freshness,
-    asked_at: Timestamp,
+    seen: i64,
 ) -> Result<Landed, ReadError> {
     let holder = format!("{}/{}", context.settings.node, context.ambient.entropy.uuid());
     let mut notices = context.store.subscribe();
     let key = Changed::Connection(name.clone()).notice().key;
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let (connection, lease, interrupted) = loop {
-        match claim(context, row, freshness, asked_at, &holder).await? {
+        match claim(context, row, freshness, seen, &holder).await? {
             Claim::Won {
                 connection,
                 lease,
@@ -378,7 +374,7 @@ async fn claim(
     context: &Arc<Context>,
     row: ConnectionRowId,
     freshness: Freshness,
-    asked_at: Timestamp,
+    seen: i64,
     holder: &str,
 ) -> Result<Claim, DbError> {
     let (context_in, holder) = (context.clone(), holder.to_owned());
@@ -390,8 +386,7 @@ async fn claim(
                 let Some(connection) = connections::find_by_row(tx, row).await? else {
                     return Ok(Claim::Unknown);
                 };
-                let answered = freshness == Freshness::Forced
-                    && connection.refresh.last_success.is_some_and(|at| at >= asked_at);
+                let answered = freshness == Freshness::Forced && connection.generation > seen;
                 if answered || !needs_refresh(&context_in, &connection, freshness, now) {
                     return Ok(Claim::Done(connection));
                 }
@@ -486,7 +481,13 @@ impl Attempt<'_> {
 
     fn blame(&self, failure: &Failure) -> RefreshCause {
         match failure.cause {
-            RefreshCause::ProviderRefused if self.interrupted => RefreshCause::RefreshInterrupted,
+            // Still the refusal that the interruption brought about.
+            RefreshCause::ProviderRefused
+                if self.interrupted
+                    || self.connection.refresh.cause == Some(RefreshCause::RefreshInterrupted) =>
+            {
+                RefreshCause::RefreshInterrupted
+            }
             cause => cause,
         }
     }
@@ -607,10 +608,11 @@ impl Attempt<'_> {
                         ended_at: Some(now),
                     };
                     operations::insert(tx, &operation).await?;
+                    let weight = weight(cause, &before, now);
                     let recorded = RefreshFailure {
                         cause,
                         operation_id: operation_id.clone(),
-                        weight: weight(cause),
+                        weight,
                     };
                     let saved =
                         connections::save_refresh_failure(tx, row, before.generation, &recorded).await?;
@@ -627,7 +629,7 @@ impl Attempt<'_> {
                     let opened = matches!(saved, FailureSaved::Saved { opened: true, .. });
                     let turned_final = saved != FailureSaved::Lost
                         && before.refresh.cause.is_some_and(|known| known != cause)
-                        && weight(cause) == FailureWeight::Counted;
+                        && weight == FailureWeight::Counted;
                     if opened || turned_final {
                         let mut event =
                             AuthEvent::of(&environment, &connection, auth_mode, AuthOperation::Refresh);
@@ -689,10 +691,13 @@ async fn settle(
     leases::release(tx, lease).await
 }
 
-/// Only refusals use up patience: an outage, theirs or ours, says nothing about the grant.
-fn weight(cause: RefreshCause) -> FailureWeight {
+/// Only refusals use up patience: an outage, theirs or ours, says nothing about the grant. It is an active failure
+/// once the token it should have replaced is over.
+fn weight(cause: RefreshCause, connection: &Connection, now: Timestamp) -> FailureWeight {
+    let over = connection.credentials.expires_at().is_some_and(|end| end <= now);
     match cause {
         RefreshCause::ProviderRefused | RefreshCause::RefreshInterrupted => FailureWeight::Counted,
+        RefreshCause::ProviderDown | RefreshCause::Ours if over => FailureWeight::Uncounted,
         RefreshCause::ProviderDown | RefreshCause::Ours => FailureWeight::CoolDown,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Tests and embedders start the whole server in-process; `main` only hands over the command line.
 
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod datadir;

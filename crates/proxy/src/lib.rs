@@ -9,4 +9,4 @@ pub mod body;
 mod headers;
 mod relay;
 
-pub use relay::{Controls, ProxyError, ProxyRequest, RedirectHeaders, relay};
+pub use relay::{Controls, MAX_RETRIES, ProxyError, ProxyRequest, RedirectHeaders, relay};

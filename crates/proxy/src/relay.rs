@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use patchbay_auth::request::{self, BuildError, HeaderOrigin, Subject, Wanted};
@@ -250,7 +250,7 @@ impl<'a> Relay<'a> {
             Payload::Nothing | Payload::Stream(_) => Bytes::new(),
         };
         let mut defaults = Vec::new();
-        for name in [ACCEPT, ACCEPT_ENCODING] {
+        for name in [ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING] {
             // What the caller can read is what the upstream should send: its bytes come back as they are.
             if let Some(value) = headers.get(&name) {
                 defaults.push((name, value.clone()));

@@ -20,25 +20,24 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use url::Url;
 
-use crate::schedule::wait_after;
+use crate::schedule::{WAITS, wait_after};
 use crate::sign::sign;
 
 /// What the operator may tune.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Time for one attempt, connecting included.
     pub timeout: Duration,
     /// Attempts under way at once on this node.
     pub concurrency: usize,
+    /// Waits after each failed attempt; their end is the delivery's.
+    pub schedule: Vec<Duration>,
 }
 
 impl Default for Settings {
-    /// 20 s (webhooks §B5), 64 at once.
+    /// 20 s (webhooks §B5), 64 at once, about three days.
     fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(20),
-            concurrency: 64,
-        }
+        Self { timeout: Duration::from_secs(20), concurrency: 64, schedule: WAITS.to_vec() }
     }
 }
 
@@ -58,12 +57,13 @@ pub struct Deliverer {
 impl Deliverer {
     /// A deliverer of this node; `client` carries the webhooks' address policy.
     pub fn new(context: Arc<Context>, client: Client, settings: Settings) -> Arc<Self> {
+        let free = Arc::new(Semaphore::new(settings.concurrency));
         let holder = format!("{}/{}", context.settings.node, context.ambient.entropy.uuid());
         Arc::new(Self {
             context,
             client,
             settings,
-            free: Arc::new(Semaphore::new(settings.concurrency)),
+            free,
             holder,
         })
     }
@@ -154,7 +154,7 @@ impl Deliverer {
         let sent = self.send(delivery, began).await;
         let now = self.context.ambient.now();
         let number = u32::try_from(delivery.attempts).unwrap_or(0).saturating_add(1);
-        let retry = |after: Option<Duration>| match wait_after(number, after, &*self.context.ambient.entropy)
+        let retry = |after: Option<Duration>| match wait_after(&self.settings.schedule, number, after, &*self.context.ambient.entropy)
         {
             Some(wait) => AttemptOutcome::RetryAt(now.checked_add(wait).unwrap_or(Timestamp::MAX)),
             None => AttemptOutcome::Dead,

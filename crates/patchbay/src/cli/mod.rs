@@ -12,6 +12,7 @@ mod explain;
 mod keys;
 mod logs;
 mod output;
+mod serve;
 mod settings;
 
 use std::io;
@@ -26,6 +27,7 @@ pub use settings::{AdminFlags, ServeFlags, SettingFlags};
 use admin::{Admin, block_on};
 use args::Command;
 
+use crate::app::Role;
 use crate::config::{Config, Problems};
 
 /// How a command ended.
@@ -111,7 +113,13 @@ pub fn run(cli: &Cli, out: &mut Output<'_>) -> anyhow::Result<Exit> {
         Command::Doctor(args) => with(&args.settings.0, out, |config, out| {
             block_on(doctor::run(config, args.format, out))
         }),
-        Command::Serve(_) | Command::Worker(_) | Command::Demo(_) | Command::Openapi => {
+        Command::Serve(flags) => configured(&flags.0, out, |config, out| {
+            serving(serve::run(config, Role::All, out))
+        }),
+        Command::Worker(flags) => configured(&flags.0, out, |config, out| {
+            serving(serve::run(config, Role::Worker, out))
+        }),
+        Command::Demo(_) | Command::Openapi => {
             anyhow::bail!("this command is not built yet")
         }
     }
@@ -123,16 +131,30 @@ fn with(
     out: &mut Output<'_>,
     command: impl FnOnce(&Config, &mut Output<'_>) -> anyhow::Result<Exit>,
 ) -> anyhow::Result<Exit> {
+    configured(flags, out, |config, out| {
+        crate::telemetry::quiet(&config.log);
+        command(config, out)
+    })
+}
+
+/// As [`with`], for commands that set up their own logging.
+fn configured(
+    flags: &SettingFlags,
+    out: &mut Output<'_>,
+    command: impl FnOnce(&Config, &mut Output<'_>) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
     match flags.load() {
-        Ok(config) => {
-            crate::telemetry::quiet(&config.log);
-            command(&config, out)
-        }
+        Ok(config) => command(&config, out),
         Err(problems) => {
             print_problems(&problems);
             Ok(Exit::Configuration)
         }
     }
+}
+
+/// Runs the server's future on all processors.
+fn serving<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
 /// Runs a command on the opened house.

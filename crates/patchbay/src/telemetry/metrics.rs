@@ -7,13 +7,6 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use patchbay_ambient::Ambient;
 
-/// Requests answered, by method, route and status.
-pub const REQUESTS: &str = "patchbay_http_requests_total";
-/// Seconds until the response's head, by route.
-pub const DURATION: &str = "patchbay_http_request_duration_seconds";
-/// Requests being answered.
-pub const IN_PROGRESS: &str = "patchbay_http_requests_in_progress";
-
 /// From half a millisecond, a cached read, to half a minute, a slow provider behind the proxy.
 const BUCKETS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -35,9 +28,12 @@ pub fn recorder() -> &'static PrometheusHandle {
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another metrics recorder is installed; /metrics stays empty");
         }
-        describe_counter!(REQUESTS, "Requests answered.");
-        describe_histogram!(DURATION, Unit::Seconds, "Time to the head of the response.");
-        describe_gauge!(IN_PROGRESS, "Requests being answered.");
+        describe_counter!("patchbay_http_requests_total", "Requests answered.");
+        describe_histogram!(
+            "patchbay_http_request_seconds",
+            Unit::Seconds,
+            "Time to the head of the response."
+        );
         describe_gauge!("patchbay_build_info", "Version of the running binary; always 1.");
         metrics::gauge!("patchbay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         handle
