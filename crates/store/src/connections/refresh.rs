@@ -123,8 +123,8 @@ pub enum FailureSaved {
 }
 
 /// Records that refreshing or testing the credentials of `generation` failed (auth-flows §24.5, days in UTC). The
-/// intent is left to the caller, who knows whether the provider's answer was seen. A weight of
-/// [`FailureWeight::CoolDown`] only starts the cool-down: no failure becomes active, nothing is counted.
+/// intent is left to the caller, who knows whether the provider's answer was seen. What else is written, the weight
+/// says.
 pub async fn save_refresh_failure(
     tx: &mut Tx,
     id: ConnectionRowId,
@@ -143,19 +143,23 @@ pub async fn save_refresh_failure(
     let was_exhausted: bool = row.get(1)?;
     let last_failure: Option<Timestamp> = row.get(2)?;
     let now = tx.now();
-    if failure.weight == FailureWeight::CoolDown {
+    if matches!(failure.weight, FailureWeight::CoolDown | FailureWeight::Uncounted) {
         tx.execute(
             "UPDATE connection SET last_refresh_failure = $2, refresh_cause = $3 WHERE id = $1",
             &params![id, now, failure.cause.as_str()],
         )
         .await?;
+        let opened = failure.weight == FailureWeight::Uncounted
+            && open_error(tx, id, "auth", "", &failure.operation_id).await?;
         return Ok(FailureSaved::Saved {
             attempts: stored,
             exhausted: was_exhausted,
-            opened: false,
+            opened,
         });
     }
-    let counted = stored.max(1) + i32::from(last_failure.is_some_and(|last| utc_day(last) < utc_day(now)));
+    // A failure that did not count does not make the first that does the second.
+    let another_day = stored > 0 && last_failure.is_some_and(|last| utc_day(last) < utc_day(now));
+    let counted = stored.max(1) + i32::from(another_day);
     let attempts = if failure.weight == FailureWeight::Final {
         counted.max(MAX_REFRESH_ATTEMPTS)
     } else {

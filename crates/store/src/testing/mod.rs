@@ -19,6 +19,7 @@
 )]
 
 mod cluster;
+mod logs;
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,7 @@ impl TestDb {
     /// An SQLite file in a directory of its own.
     #[expect(clippy::unused_async, reason = "the same shape as `postgres`")]
     pub async fn sqlite() -> Self {
+        logs::capture();
         let folder = tempfile::Builder::new().prefix("patchbay-test-").tempdir();
         let folder = folder.expect("the temporary directory takes new directories");
         Self {
@@ -61,6 +63,7 @@ impl TestDb {
 
     /// A database on a real Postgres.
     pub async fn postgres() -> Self {
+        logs::capture();
         let server = cluster::server().await;
         let name = format!("patchbay_test_{}", SystemEntropy.uuid().simple());
         server.create_from_template(&name).await;
