@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use patchbay_connections::Context;
 use patchbay_connections::api_keys::{self, ApiKeyError, KeyRef, NewApiKey};
 use patchbay_connections::environments::{self, EnvironmentError, EnvironmentRef};
-use patchbay_connections::Context;
 use patchbay_types::api_keys::{ApiKey, ApiKeyWithSecret};
 use patchbay_types::{AccountId, ApiKeyId, EnvironmentId, ScopeSet, time};
 use schemars::JsonSchema;
@@ -25,7 +25,12 @@ const CREATE: &[&str] = &["account:environments:api_keys:create"];
 const DELETE: &[&str] = &["account:environments:api_keys:delete"];
 
 pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
-    let name_filter = || object().field("display_name", display_name().optional().describe("Only the one of this name"));
+    let name_filter = || {
+        object().field(
+            "display_name",
+            display_name().optional().describe("Only the one of this name"),
+        )
+    };
     vec![
         Route::get("/environments/{environmentUuid}/api-keys")
             .tag("api keys")
@@ -46,10 +51,19 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .body::<Create>(object().field("display_name", display_name()))
             .responds::<Made>(200)
             .errors(&[&codes::NOT_FOUND, &codes::CONFLICT, &codes::RESOURCE_CAPPED])
-            .handler(context, |context: Arc<Context>, call: Call<ByEnvironment, Empty, Create>| async move {
-                let account = call.principal()?.account_id;
-                create(&context, account, call.params.environment.into(), call.body.display_name).await
-            }),
+            .handler(
+                context,
+                |context: Arc<Context>, call: Call<ByEnvironment, Empty, Create>| async move {
+                    let account = call.principal()?.account_id;
+                    create(
+                        &context,
+                        account,
+                        call.params.environment.into(),
+                        call.body.display_name,
+                    )
+                    .await
+                },
+            ),
         Route::get("/environments/{environmentUuid}/api-keys/{keyUuid}")
             .tag("api keys")
             .summary("Read a key with its secret")
@@ -69,7 +83,13 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .errors(&[&codes::NOT_FOUND])
             .handler(context, |context: Arc<Context>, call: Call<ByKey>| async move {
                 let account = call.principal()?.account_id;
-                revoke(&context, account, call.params.environment.into(), call.params.key.into()).await
+                revoke(
+                    &context,
+                    account,
+                    call.params.environment.into(),
+                    call.params.key.into(),
+                )
+                .await
             }),
         Route::post("/environment/api-keys")
             .tag("api keys")
@@ -78,29 +98,47 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .auth(Auth::AccountKey)
             .scopes(CREATE)
             .body::<CreateById>(
-                object().field("environment_id", row_id()).field("display_name", display_name()),
+                object()
+                    .field("environment_id", row_id())
+                    .field("display_name", display_name()),
             )
             .responds::<Made>(200)
             .errors(&[&codes::NOT_FOUND, &codes::CONFLICT, &codes::RESOURCE_CAPPED])
-            .handler(context, |context: Arc<Context>, call: Call<Empty, Empty, CreateById>| async move {
-                let account = call.principal()?.account_id;
-                let environment = EnvironmentRef::Id(EnvironmentId(call.body.environment_id));
-                create(&context, account, environment, call.body.display_name).await
-            }),
+            .handler(
+                context,
+                |context: Arc<Context>, call: Call<Empty, Empty, CreateById>| async move {
+                    let account = call.principal()?.account_id;
+                    let environment = EnvironmentRef::Id(EnvironmentId(call.body.environment_id));
+                    create(&context, account, environment, call.body.display_name).await
+                },
+            ),
         Route::delete("/environment/api-keys")
             .tag("api keys")
             .summary("Revoke a key")
             .deprecated()
             .auth(Auth::AccountKey)
             .scopes(DELETE)
-            .body::<DeleteById>(object().field("environment_id", row_id()).field("key_id", row_id()))
+            .body::<DeleteById>(
+                object()
+                    .field("environment_id", row_id())
+                    .field("key_id", row_id()),
+            )
             .responds::<Success>(200)
             .errors(&[&codes::NOT_FOUND])
-            .handler(context, |context: Arc<Context>, call: Call<Empty, Empty, DeleteById>| async move {
-                let account = call.principal()?.account_id;
-                let environment = EnvironmentRef::Id(EnvironmentId(call.body.environment_id));
-                revoke(&context, account, environment, KeyRef::Id(ApiKeyId(call.body.key_id))).await
-            }),
+            .handler(
+                context,
+                |context: Arc<Context>, call: Call<Empty, Empty, DeleteById>| async move {
+                    let account = call.principal()?.account_id;
+                    let environment = EnvironmentRef::Id(EnvironmentId(call.body.environment_id));
+                    revoke(
+                        &context,
+                        account,
+                        environment,
+                        KeyRef::Id(ApiKeyId(call.body.key_id)),
+                    )
+                    .await
+                },
+            ),
     ]
 }
 
@@ -334,12 +372,17 @@ fn refused(error: ApiKeyError) -> ApiError {
         ApiKeyError::UnknownEnvironment => {
             ApiError::new(&codes::NOT_FOUND).message("The account has no such environment")
         }
-        ApiKeyError::UnknownKey => ApiError::new(&codes::NOT_FOUND).message("The environment has no such key"),
+        ApiKeyError::UnknownKey => {
+            ApiError::new(&codes::NOT_FOUND).message("The environment has no such key")
+        }
         ApiKeyError::NameTaken => {
             ApiError::new(&codes::CONFLICT).message("The environment has a key of this name")
         }
         ApiKeyError::TooMany => {
-            let message = format!("An environment can have {} keys: revoke one first", api_keys::MAX_KEYS);
+            let message = format!(
+                "An environment can have {} keys: revoke one first",
+                api_keys::MAX_KEYS
+            );
             ApiError::new(&codes::RESOURCE_CAPPED).message(message)
         }
         ApiKeyError::Store(error) => error.into(),

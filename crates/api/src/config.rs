@@ -36,10 +36,7 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .params::<ByKey>(object().field("providerConfigKey", string()))
             .any_query()
             .responds::<One<'_>>(200)
-            .errors(&[
-                &codes::UNKNOWN_PROVIDER_CONFIG,
-                &codes::UNKNOWN_PROVIDER_TEMPLATE,
-            ])
+            .errors(&[&codes::UNKNOWN_PROVIDER_CONFIG, &codes::UNKNOWN_PROVIDER_TEMPLATE])
             .handler(context, read),
     ]
 }

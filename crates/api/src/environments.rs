@@ -272,7 +272,9 @@ impl Create {
 async fn delete(context: Arc<Context>, call: Call<ByEnvironment>) -> Result<Reply, ApiError> {
     let account = call.principal()?.account_id;
     let by = call.params.environment.into();
-    environments::delete(&context, account, by).await.map_err(refused)?;
+    environments::delete(&context, account, by)
+        .await
+        .map_err(refused)?;
     Ok(Reply::no_content())
 }
 
@@ -320,7 +322,9 @@ async fn names(context: Arc<Context>, call: Call) -> Result<Reply, ApiError> {
 fn refused(error: EnvironmentError) -> ApiError {
     let text = error.to_string();
     match error {
-        EnvironmentError::Unknown => ApiError::new(&codes::NOT_FOUND).message("The account has no such environment"),
+        EnvironmentError::Unknown => {
+            ApiError::new(&codes::NOT_FOUND).message("The account has no such environment")
+        }
         EnvironmentError::NameTaken => {
             ApiError::new(&codes::CONFLICT).message("An environment of this name exists")
         }

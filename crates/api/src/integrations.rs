@@ -22,7 +22,9 @@ use crate::error::{ApiError, Layer};
 use crate::providers::logo_url;
 use crate::reply::Reply;
 use crate::route::{Call, Empty, Endpoint, Route};
-use crate::schema::{Issue, Object, SchemaExt, Text, array, boolean, choice, object, patterns, record, string};
+use crate::schema::{
+    Issue, Object, SchemaExt, Text, array, boolean, choice, object, patterns, record, string,
+};
 
 use credentials::{GivenCredentials, ShownCredentials};
 
@@ -124,7 +126,10 @@ fn by_key() -> Object {
 
 fn new_integration() -> Object {
     object()
-        .field("provider", string().min(1).max(255).pattern(patterns::PROVIDER_NAME))
+        .field(
+            "provider",
+            string().min(1).max(255).pattern(patterns::PROVIDER_NAME),
+        )
         .field("unique_key", integration_key())
         .field("display_name", display_name().optional())
         .field("forward_webhooks", boolean().optional())
@@ -229,11 +234,11 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     credentials_label: Option<Label<'a>>,
     /// Credentials the operator filled in, which forms skip.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    preconfigured_credentials: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preconfigured_credentials: Option<Vec<&'a str>>,
     /// Settings of connections the operator filled in, which forms skip.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    preconfigured_connection_config: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preconfigured_connection_config: Option<Vec<&'a str>>,
     /// Only on demand: where the provider sends webhooks; null if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_url: Option<Option<String>>,
@@ -256,7 +261,10 @@ impl<'a> Shown<'a> {
         let custom = &integration.secrets.custom;
         let is_set = |name: &str| custom.get(name).is_some_and(|value| !value.is_empty());
         let preset = || {
-            let names = definition.integration_config.iter().map(|field| field.name.as_str());
+            let names = definition
+                .integration_config
+                .iter()
+                .map(|field| field.name.as_str());
             names.filter(|name| is_set(name))
         };
         let label = custom
@@ -277,14 +285,20 @@ impl<'a> Shown<'a> {
             credentials_label: label.map(|label| Label {
                 api_key: label.expose(),
             }),
-            preconfigured_credentials: preset().filter(|_| two_step).collect(),
-            preconfigured_connection_config: preset()
-                .filter(|name| definition.connection_config.get(name).is_some())
-                .collect(),
+            preconfigured_credentials: some(preset().filter(|_| two_step)),
+            preconfigured_connection_config: some(
+                preset().filter(|name| definition.connection_config.get(name).is_some()),
+            ),
             webhook_url: None,
             credentials: None,
         }
     }
+}
+
+/// Absent instead of empty.
+fn some<'a>(names: impl Iterator<Item = &'a str>) -> Option<Vec<&'a str>> {
+    let names: Vec<&str> = names.collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// Where a provider sends webhooks for an integration; none if its definition does not route them.

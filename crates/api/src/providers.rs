@@ -36,15 +36,17 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .tag("providers")
             .summary("List the providers of the catalogue")
             .auth(Auth::KeyOrSession)
-            .query::<Search>(object().field(
-                "search",
-                string()
-                    .min(1)
-                    .max(255)
-                    .pattern(patterns::INTEGRATION_KEY)
-                    .optional()
-                    .describe("Part of the name; a dot stands for any character"),
-            ))
+            .query::<Search>(
+                object().field(
+                    "search",
+                    string()
+                        .min(1)
+                        .max(255)
+                        .pattern(patterns::INTEGRATION_KEY)
+                        .optional()
+                        .describe("Part of the name; a dot stands for any character"),
+                ),
+            )
             .responds::<ProviderList>(200)
             .handler(&state, list),
         Route::get("/providers/{provider}")
@@ -60,7 +62,9 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .summary("List the function templates of a provider")
             .params::<ByName>(by_name())
             .responds::<TemplateList>(200)
-            .handler(&(), async |(), _: Call<ByName>| Reply::json(&TemplateList { data: Vec::new() })),
+            .handler(&(), async |(), _: Call<ByName>| {
+                Reply::json(&TemplateList { data: Vec::new() })
+            }),
         Route::get("/providers.json")
             .tag("providers")
             .summary("The whole catalogue by name")
@@ -70,7 +74,9 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .responds::<std::collections::BTreeMap<String, Definition>>(200)
             .handler(&state, async |state: State, _: Call| {
                 let all = state.renderings.definitions(&state.context)?;
-                Ok::<_, ApiError>(Reply::json_text(StatusCode::OK, all.text.clone()).header(header::ETAG, all.etag.clone()))
+                Ok::<_, ApiError>(
+                    Reply::json_text(StatusCode::OK, all.text.clone()).header(header::ETAG, all.etag.clone()),
+                )
             }),
         Route::get("/images/template-logos/{file}")
             .tag("providers")
@@ -99,7 +105,10 @@ struct State {
 }
 
 fn by_name() -> Object {
-    object().field("provider", string().min(1).max(255).pattern(patterns::PROVIDER_NAME))
+    object().field(
+        "provider",
+        string().min(1).max(255).pattern(patterns::PROVIDER_NAME),
+    )
 }
 
 #[derive(Deserialize)]
@@ -138,9 +147,8 @@ struct TemplateList {
 async fn list(state: State, call: Call<Empty, Search>) -> Result<Reply, ApiError> {
     let rendered = state.renderings.providers(&state.context, language(&call))?;
     let reply = match &call.query.search {
-        None => {
-            Reply::json_text(StatusCode::OK, rendered.text.clone()).header(header::ETAG, rendered.etag.clone())
-        }
+        None => Reply::json_text(StatusCode::OK, rendered.text.clone())
+            .header(header::ETAG, rendered.etag.clone()),
         Some(search) => {
             let found = rendered.providers().filter(|(name, _)| is_like(name, search));
             let mut text = b"{\"data\":[".to_vec();
@@ -189,14 +197,19 @@ fn is_like(name: &str, search: &str) -> bool {
 }
 
 fn logo_of(context: &Context, file: &str) -> Result<Response<axum::body::Body>, ApiError> {
-    let provider = file.strip_suffix(".svg").and_then(|name| context.catalogue.get(name));
+    let provider = file
+        .strip_suffix(".svg")
+        .and_then(|name| context.catalogue.get(name));
     let Some(provider) = provider else {
         return Err(ApiError::new(&codes::NOT_FOUND).message("There is no such logo"));
     };
     let svg = logo::letter_mark(&provider.name, &provider.definition.display_name);
     Response::builder()
         .header(header::CONTENT_TYPE, HeaderValue::from_static("image/svg+xml"))
-        .header(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"))
+        .header(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("public, max-age=3600"),
+        )
         .body(svg.into())
         .map_err(ApiError::unexpected)
 }

@@ -91,7 +91,12 @@ pub(crate) fn routes(context: &Arc<Context>, readiness: &Readiness) -> Vec<Endpo
 }
 
 fn status(code: StatusCode, result: &'static str) -> Result<Reply, ApiError> {
-    Reply::json_with(code, &Status { result: result.into() })
+    Reply::json_with(
+        code,
+        &Status {
+            result: result.into(),
+        },
+    )
 }
 
 fn script(context: &Context) -> Result<Response<axum::body::Body>, ApiError> {
@@ -120,8 +125,14 @@ fn script(context: &Context) -> Result<Response<axum::body::Body>, ApiError> {
     // `<` is escaped so that the text stays harmless if a page includes it inline.
     let text = format!("window._env = {};\n", env.to_string().replace('<', "\\u003c"));
     Response::builder()
-        .header(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8"))
-        .header(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"))
+        .header(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/javascript; charset=utf-8"),
+        )
+        .header(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("public, max-age=3600"),
+        )
         .body(text.into())
         .map_err(ApiError::unexpected)
 }

@@ -147,16 +147,37 @@ async fn production_takes_a_further_scope() {
     let limited = api.account_key_with(&["account:environments:create"]).await;
     let body = |name: &str, production: Value| json!({"name": name, "is_production": production});
     let create = |body: Value| api.post("/environments", body);
-    create(body("live", json!(true))).bearer(&limited).fails(403, "forbidden").await;
-    create(body("test", json!(false))).bearer(&limited).expect(200).await;
-    create(body("live", json!(true))).bearer(&api.account_key).expect(200).await;
-    let listed = api.get("/environments?name=live").bearer(&api.account_key).expect(200).await;
+    create(body("live", json!(true)))
+        .bearer(&limited)
+        .fails(403, "forbidden")
+        .await;
+    create(body("test", json!(false)))
+        .bearer(&limited)
+        .expect(200)
+        .await;
+    create(body("live", json!(true)))
+        .bearer(&api.account_key)
+        .expect(200)
+        .await;
+    let listed = api
+        .get("/environments?name=live")
+        .bearer(&api.account_key)
+        .expect(200)
+        .await;
     assert_eq!(listed["data"][0]["is_production"], true);
     let prod = create(body("prod", json!(false))).bearer(&limited);
     prod.fails(400, "invalid_is_prod_flag").await;
-    create(json!({"name": "prod"})).bearer(&limited).fails(403, "forbidden").await;
-    create(json!({"name": "prod"})).bearer(&api.account_key).fails(409, "conflict").await;
-    let prod = api.delete(format!("/environments/{}", api.prod.uuid)).bearer(&api.account_key);
+    create(json!({"name": "prod"}))
+        .bearer(&limited)
+        .fails(403, "forbidden")
+        .await;
+    create(json!({"name": "prod"}))
+        .bearer(&api.account_key)
+        .fails(409, "conflict")
+        .await;
+    let prod = api
+        .delete(format!("/environments/{}", api.prod.uuid))
+        .bearer(&api.account_key);
     prod.fails(400, "cannot_delete_prod_environment").await;
 }
 
@@ -171,47 +192,95 @@ async fn limits_of_a_new_environment_hold_from_both_sides() {
     });
     let made = create(full).expect(200).await;
     let id = patchbay_types::EnvironmentId(made["data"]["id"].as_i64().unwrap());
-    let stored = patchbay_connections::environments::get(&api.context, id).await.unwrap().unwrap();
-    assert_eq!(stored.settings.callback_url.as_deref(), Some("https://app.example.com/cb"));
+    let stored = patchbay_connections::environments::get(&api.context, id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        stored.settings.callback_url.as_deref(),
+        Some("https://app.example.com/cb")
+    );
     assert_eq!(stored.settings.otlp_endpoint, None);
     assert_eq!(stored.settings.otlp_headers.len(), 100);
     assert!(stored.settings.hmac_enabled && stored.settings.slack_notifications);
 
-    create(json!({})).invalid("invalid_body", json!([missing("name", "string")])).await;
-    create(json!({"name": "x", "nope": 1})).invalid("invalid_body", json!([unrecognized("nope")])).await;
+    create(json!({}))
+        .invalid("invalid_body", json!([missing("name", "string")]))
+        .await;
+    create(json!({"name": "x", "nope": 1}))
+        .invalid("invalid_body", json!([unrecognized("nope")]))
+        .await;
     let pattern = "Invalid string: must match pattern /^[a-z0-9_-]+$/";
-    create(json!({"name": "Dev"})).invalid("invalid_body", json!([["invalid_format", pattern, "name"]])).await;
+    create(json!({"name": "Dev"}))
+        .invalid("invalid_body", json!([["invalid_format", pattern, "name"]]))
+        .await;
     let long = "Too big: expected string to have <=255 characters";
-    create(json!({"name": "a".repeat(256)})).invalid("invalid_body", json!([["too_big", long, "name"]])).await;
+    create(json!({"name": "a".repeat(256)}))
+        .invalid("invalid_body", json!([["too_big", long, "name"]]))
+        .await;
     let many = json!({
         "name": "x", "is_production": "yes", "callback_url": "nowhere", "hmac_key": "k".repeat(1001),
         "otlp_endpoint": "nowhere", "otlp_headers": [{"name": "", "value": "v".repeat(4001)}],
     });
     create(many)
-        .invalid("invalid_body", json!([
-            ["invalid_type", "Invalid input: expected boolean, received string", "is_production"],
-            ["invalid_format", "Invalid URL", "callback_url"],
-            ["too_big", "Too big: expected string to have <=1000 characters", "hmac_key"],
-            ["invalid_format", "Invalid URL", "otlp_endpoint"],
-            ["too_small", "Too small: expected string to have >=1 characters", "otlp_headers", "0", "name"],
-            ["too_big", "Too big: expected string to have <=4000 characters", "otlp_headers", "0", "value"],
-        ]))
+        .invalid(
+            "invalid_body",
+            json!([
+                [
+                    "invalid_type",
+                    "Invalid input: expected boolean, received string",
+                    "is_production"
+                ],
+                ["invalid_format", "Invalid URL", "callback_url"],
+                [
+                    "too_big",
+                    "Too big: expected string to have <=1000 characters",
+                    "hmac_key"
+                ],
+                ["invalid_format", "Invalid URL", "otlp_endpoint"],
+                [
+                    "too_small",
+                    "Too small: expected string to have >=1 characters",
+                    "otlp_headers",
+                    "0",
+                    "name"
+                ],
+                [
+                    "too_big",
+                    "Too big: expected string to have <=4000 characters",
+                    "otlp_headers",
+                    "0",
+                    "value"
+                ],
+            ]),
+        )
         .await;
     let crowded = vec![json!({"name": "n", "value": "v"}); 101];
-    let too_many = create(json!({"name": "x", "otlp_headers": crowded})).fails(400, "invalid_body").await;
+    let too_many = create(json!({"name": "x", "otlp_headers": crowded}))
+        .fails(400, "invalid_body")
+        .await;
     assert_eq!(too_many["errors"][0]["code"], "too_big");
-    api.post("/environments?x=1", json!({"name": "x"})).bearer(&api.account_key)
-        .invalid("invalid_query_params", json!([unrecognized("x")])).await;
+    api.post("/environments?x=1", json!({"name": "x"}))
+        .bearer(&api.account_key)
+        .invalid("invalid_query_params", json!([unrecognized("x")]))
+        .await;
     for id in ["abc", "0", "-1", "1.5"] {
         let bad = api.delete(format!("/environments/{id}")).bearer(&api.account_key);
         bad.fails(400, "invalid_uri_params").await;
     }
     let keys = format!("/environments/{}/api-keys", api.dev.uuid);
-    let name = |name: String| api.post(&keys, json!({"display_name": name})).bearer(&api.account_key);
+    let name = |name: String| {
+        api.post(&keys, json!({"display_name": name}))
+            .bearer(&api.account_key)
+    };
     name("n".repeat(255)).expect(200).await;
-    name("n".repeat(256)).invalid("invalid_body", json!([["too_big", long, "display_name"]])).await;
+    name("n".repeat(256))
+        .invalid("invalid_body", json!([["too_big", long, "display_name"]]))
+        .await;
     let short = "Too small: expected string to have >=1 characters";
-    name(String::new()).invalid("invalid_body", json!([["too_small", short, "display_name"]])).await;
+    name(String::new())
+        .invalid("invalid_body", json!([["too_small", short, "display_name"]]))
+        .await;
 }
 
 #[tokio::test]
@@ -221,7 +290,13 @@ async fn the_command_line_learns_the_names_with_any_key() {
         {"name": "dev", "is_production": false}, {"name": "prod", "is_production": true},
     ]});
     for key in [&api.key, &api.account_key] {
-        assert_eq!(api.get("/api/v1/environments").bearer(key).expect(200).await, expected);
+        assert_eq!(
+            api.get("/api/v1/environments").bearer(key).expect(200).await,
+            expected
+        );
     }
-    api.get("/api/v1/environments").anonymous().fails(401, "missing_auth_header").await;
+    api.get("/api/v1/environments")
+        .anonymous()
+        .fails(401, "missing_auth_header")
+        .await;
 }

@@ -57,7 +57,10 @@ fn scopes() -> Schema {
         .refine(|value, found| {
             let text = value.as_str().unwrap_or_default();
             if !text.is_empty() && !(patterns::SCOPE_LIST.matches)(text) {
-                let message = format!("Invalid string: must match pattern /{}/", patterns::SCOPE_LIST.source);
+                let message = format!(
+                    "Invalid string: must match pattern /{}/",
+                    patterns::SCOPE_LIST.source
+                );
                 found.report(Issue::new("invalid_format", &[], message));
             }
         })

@@ -72,7 +72,11 @@ impl Renderings {
 
     fn current(&self, context: &Context) -> Arc<OfCatalogue> {
         let catalogue = context.catalogue.current();
-        if let Some(of) = self.0.load_full().filter(|of| Arc::ptr_eq(&of.catalogue, &catalogue)) {
+        if let Some(of) = self
+            .0
+            .load_full()
+            .filter(|of| Arc::ptr_eq(&of.catalogue, &catalogue))
+        {
             return of;
         }
         let of = Arc::new(OfCatalogue {

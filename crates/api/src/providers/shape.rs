@@ -526,7 +526,10 @@ impl JsonSchema for AuthModeName {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<&str> = patchbay_types::AuthMode::ALL.iter().map(|mode| mode.as_str()).collect();
+        let names: Vec<&str> = patchbay_types::AuthMode::ALL
+            .iter()
+            .map(|mode| mode.as_str())
+            .collect();
         schemars::json_schema!({"type": "string", "enum": names})
     }
 }

@@ -31,7 +31,11 @@ impl Contract {
 
     /// Fails the test if the answer is not documented. Requests that no route matches are not documented anywhere.
     pub(super) fn check(&self, method: &Method, path: &str, answer: &Answer) {
-        let operation_method = if *method == Method::HEAD { "get" } else { method.as_str() };
+        let operation_method = if *method == Method::HEAD {
+            "get"
+        } else {
+            method.as_str()
+        };
         let operation_method = operation_method.to_ascii_lowercase();
         let Some((template, operation)) = self.find(&operation_method, path) else {
             return;
@@ -55,7 +59,9 @@ impl Contract {
             return;
         };
         let Some(body) = content.get(media_type) else {
-            let wild = content.keys().any(|kind| kind == "*/*" || kind == "application/octet-stream");
+            let wild = content
+                .keys()
+                .any(|kind| kind == "*/*" || kind == "application/octet-stream");
             assert!(wild, "{}: {media_type} is not documented", answer.request);
             return;
         };
@@ -114,7 +120,9 @@ fn close(schema: &mut Value) {
                     close(part);
                 }
             }
-            let combined = ["allOf", "anyOf", "oneOf"].iter().any(|key| object.contains_key(*key));
+            let combined = ["allOf", "anyOf", "oneOf"]
+                .iter()
+                .any(|key| object.contains_key(*key));
             if object.get("properties").is_some_and(Value::is_object)
                 && object.get("type") == Some(&json!("object"))
                 && !object.contains_key("additionalProperties")

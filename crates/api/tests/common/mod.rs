@@ -3,6 +3,7 @@
 
 #![allow(
     dead_code,
+    unreachable_pub,
     clippy::allow_attributes,
     reason = "every test program uses another part of the harness, so `expect` would be wrong in some"
 )]
@@ -51,8 +52,7 @@ pub const UNKNOWN_SESSION: &str =
 pub const PUBLIC_URL: &str = "http://localhost:3003";
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
-    let (catalogue, findings) =
-        Catalogue::from_text("providers.yaml", include_str!("catalogue.yaml"));
+    let (catalogue, findings) = Catalogue::from_text("providers.yaml", include_str!("catalogue.yaml"));
     assert_eq!(findings, [], "the test catalogue is well-formed");
     catalogue
 });
@@ -243,7 +243,9 @@ impl TestApi {
             integration_config: config,
             custom: None,
         };
-        integrations::create(&self.context, environment.id, new).await.unwrap()
+        integrations::create(&self.context, environment.id, new)
+            .await
+            .unwrap()
     }
 
     /// A request with the key of `dev`.
@@ -280,7 +282,11 @@ impl TestApi {
 
     /// Ends background loops and waits for them.
     pub async fn shut_down(&self) {
-        self.context.ambient.tasks.shut_down(Duration::from_secs(10)).await;
+        self.context
+            .ambient
+            .tasks
+            .shut_down(Duration::from_secs(10))
+            .await;
     }
 }
 
