@@ -219,6 +219,7 @@ struct One<'a> {
 /// A provider configured in an environment.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Integration")]
+#[expect(clippy::option_option, reason = "absent and null differ on the wire")]
 struct Shown<'a> {
     unique_key: &'a str,
     /// Name in the catalogue.

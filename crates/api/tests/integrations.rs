@@ -1,5 +1,7 @@
 //! `/integrations` and `/config` (api-core §8).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! `/providers`, `/providers.json` and logos (api-core §5, §7).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{PUBLIC_URL, TestApi, unrecognized};

@@ -89,11 +89,11 @@ fn private_key() -> Schema {
 #[serde(tag = "type")]
 pub(super) enum GivenCredentials {
     #[serde(rename = "OAUTH1")]
-    OAuth1(Client),
+    OAuth1(OAuthApp),
     #[serde(rename = "OAUTH2")]
-    OAuth2(Client),
+    OAuth2(OAuthApp),
     #[serde(rename = "TBA")]
-    Tba(Client),
+    Tba(OAuthApp),
     #[serde(rename = "OAUTH2_CC")]
     OAuth2Cc { scopes: Option<String> },
     #[serde(rename = "APP")]
@@ -114,14 +114,14 @@ pub(super) enum GivenCredentials {
 
 /// An OAuth client.
 #[derive(Deserialize)]
-pub(super) struct Client {
+pub(super) struct OAuthApp {
     client_id: String,
     client_secret: Secret,
     scopes: Option<String>,
     webhook_secret: Option<String>,
 }
 
-impl Client {
+impl OAuthApp {
     fn of(self, mode: AuthMode) -> AppCredentials {
         AppCredentials::OAuth {
             mode,

@@ -3,9 +3,12 @@
 
 #![allow(
     dead_code,
+    missing_debug_implementations,
     unreachable_pub,
     clippy::allow_attributes,
-    reason = "every test program uses another part of the harness, so `expect` would be wrong in some"
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    reason = "a harness fails by panicking, and every test program uses another part of it"
 )]
 
 mod contract;
