@@ -22,6 +22,7 @@ use patchbay_api::server::{ServerOptions, serve};
 use patchbay_api::status::Readiness;
 use patchbay_api::{Service, ServiceOptions};
 use patchbay_connections::{Context, maintenance};
+use patchbay_web::Demo;
 use patchbay_webhooks::Deliverer;
 use url::Url;
 
@@ -66,10 +67,10 @@ pub struct Running {
 /// # Errors
 /// The data directory, the port, the database, the key or the configuration; in words for the operator.
 pub async fn start(config: Config, ambient: Ambient, role: Role, exports_traces: bool) -> anyhow::Result<Running> {
-    start_with(config, ambient, role, exports_traces, |_| Vec::new()).await
+    start_with(config, ambient, role, exports_traces, async |_| Ok(None)).await
 }
 
-/// As [`start`], with other pages.
+/// As [`start`]; `demo` may add the demonstration to the pages once the domain is there.
 ///
 /// # Errors
 /// See [`start`].
@@ -78,7 +79,7 @@ pub async fn start_with(
     ambient: Ambient,
     role: Role,
     exports_traces: bool,
-    pages: impl FnOnce(&Arc<Context>) -> Vec<Endpoint>,
+    demo: impl AsyncFnOnce(&Arc<Context>) -> anyhow::Result<Option<Arc<Demo>>>,
 ) -> anyhow::Result<Running> {
     patchbay_outbound::ensure_crypto_provider();
     crate::datadir::prepare(&config.storage)?;
@@ -107,7 +108,8 @@ pub async fn start_with(
     metrics::keep_up(&ambient);
     let ready = Arc::new(AtomicBool::new(true));
     if let Some(listener) = listener {
-        let service = service(&config, &context, &ready, pages(&context))?;
+        let demo = demo(&context).await?;
+        let service = service(&config, &context, &ready, demo)?;
         let handler = Observed { handler: service, clock: ambient.clock.clone(), exports_traces };
         let options = ServerOptions { drain: config.server.shutdown_grace, ..ServerOptions::default() };
         ambient.tasks.spawn(serve(listener, handler, ambient.clone(), options));
@@ -138,7 +140,7 @@ pub fn service(
     config: &Config,
     context: &Arc<Context>,
     ready: &Arc<AtomicBool>,
-    pages: Vec<Endpoint>,
+    demo: Option<Arc<Demo>>,
 ) -> anyhow::Result<Service> {
     let readiness = {
         let (context, ready) = (context.clone(), ready.clone());
@@ -152,16 +154,20 @@ pub fn service(
         })
     };
     let mut endpoints = patchbay_api::routes::routes(context, &readiness);
-    endpoints.extend(pages);
+    let limiter = RateLimiter::in_memory(
+        RateLimits::uniform(config.server.rate_limit_per_min),
+        context.ambient.clock.clone(),
+    );
+    endpoints.extend(patchbay_web::routes(
+        context,
+        patchbay_web::Options { limiter: Some(limiter.clone()), demo },
+    ));
     endpoints.push(metrics_route());
     let public = &context.settings.public_url;
     let options = ServiceOptions {
         ambient: context.ambient.clone(),
         authenticator: Arc::new(ContextAuthenticator::new(context.clone())),
-        limiter: RateLimiter::in_memory(
-            RateLimits::uniform(config.server.rate_limit_per_min),
-            context.ambient.clock.clone(),
-        ),
+        limiter,
         body: BodyLimits {
             bytes: usize::try_from(config.server.body_limit).unwrap_or(usize::MAX),
             ..BodyLimits::default()

@@ -6,6 +6,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod datadir;
+pub mod demo;
 pub mod house;
 pub mod provision;
 pub mod server;

@@ -79,8 +79,7 @@ fn address(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
             .any(|sketch| url::Url::parse(&sketch).is_ok());
         match url::Url::parse(&alternative) {
             Ok(url) if url.scheme() == "http" => {
-                let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-                if !loopback {
+                if !is_loopback(&url) {
                     rules.warn("url", path.to_vec(), "`http` is not encrypted; use `https`");
                 }
             }
@@ -112,10 +111,15 @@ fn address(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
     }
 }
 
+/// A provider on this machine, for trying things out.
+fn is_loopback(url: &url::Url) -> bool {
+    matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+}
+
 fn literal(rules: &mut Rules<'_>, path: &[Step], text: &str) {
     let path = path.to_vec();
     match url::Url::parse(text) {
-        Ok(url) if url.scheme() == "https" => {}
+        Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => {}
         Ok(url) if url.scheme() == "http" => {
             rules.warn("url", path, "`http` is not encrypted; use `https`");
         }

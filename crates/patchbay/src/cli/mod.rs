@@ -30,6 +30,9 @@ use args::Command;
 use crate::app::Role;
 use crate::config::{Config, Problems};
 
+/// Where the demonstration keeps its data unless told otherwise: apart from a real set-up's.
+const DEMO_DATA_DIR: &str = "./patchbay-data/demo";
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -119,7 +122,11 @@ pub fn run(cli: &Cli, out: &mut Output<'_>) -> anyhow::Result<Exit> {
         Command::Worker(flags) => configured(&flags.0, out, |config, out| {
             serving(serve::run(config, Role::Worker, out))
         }),
-        Command::Demo(_) | Command::Openapi => {
+        Command::Demo(flags) => {
+            let own_directory = flags.0.with_default("data_dir", DEMO_DATA_DIR);
+            configured(&own_directory, out, |config, out| serving(serve::demo(config, out)))
+        }
+        Command::Openapi => {
             anyhow::bail!("this command is not built yet")
         }
     }

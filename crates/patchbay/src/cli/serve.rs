@@ -1,13 +1,16 @@
-//! `serve` and `worker`: the server as a process, with its first words and its last.
+//! `serve`, `worker` and `demo`: the server as a process, with its first words and its last.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use patchbay_ambient::{Ambient, Shutdown};
+use patchbay_connections::Context;
 
 use super::{Exit, Output};
 use crate::app::{self, Role, Running};
-use crate::config::Config;
+use crate::config::{Config, Origin, PrivateNetworks};
 use crate::datadir::KeySource;
+use crate::demo;
 use crate::telemetry::Telemetry;
 
 /// How long exported traces may take to leave at the end.
@@ -16,28 +19,63 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Runs until SIGTERM or SIGINT. A second signal ends at once.
 pub(super) async fn run(config: &Config, role: Role, out: &mut Output<'_>) -> anyhow::Result<Exit> {
     let ambient = Ambient::system();
-    let trust = crate::house::trust(config)?;
-    let telemetry = Telemetry::install(&config.log, &config.otel, &ambient, || trust)?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
+    let telemetry = telemetry(config, &ambient)?;
     // Before the start: a signal during a long migration must not be lost.
     let mut signals = Signals::listen()?;
     let running = app::start(config.clone(), ambient, role, telemetry.exports_traces()).await?;
     greet(config, role, &running, out)?;
-    let ended = until_stopped(&mut signals, running).await;
-    telemetry.flush(FLUSH).await;
-    match ended {
-        Shutdown::Drained => Ok(Exit::Done),
-        Shutdown::TimedOut(left) => {
-            tracing::warn!(left, "the shutdown grace ran out; what was left is finished after the next start");
-            Ok(Exit::Done)
-        }
+    finish(&mut signals, running, telemetry).await
+}
+
+/// As [`run`], with the sample provider on loopback and the guided page.
+pub(super) async fn demo(config: &Config, out: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let ambient = Ambient::system();
+    let telemetry = telemetry(config, &ambient)?;
+    let mut signals = Signals::listen()?;
+    let provider = demo::start_provider(&ambient).await?;
+    let mut config = config.clone();
+    crate::datadir::prepare(&config.storage)?;
+    config.catalog.paths.push(demo::write_catalogue(&config.storage.data_dir, &provider)?);
+    if is_default(&config, "allow_private_networks") {
+        config.outbound.allow_private_networks = PrivateNetworks::loopback();
     }
+    let prepared = async |context: &Arc<Context>| Ok(Some(Arc::new(demo::prepare(context, &provider).await?)));
+    let running =
+        app::start_with(config.clone(), ambient, Role::All, telemetry.exports_traces(), prepared).await?;
+    out.line(format!(
+        "The demonstration is ready. Open {} and follow the page.\n\n  Sample provider  {}\n  Data             {}",
+        running.public_url,
+        provider.base_url,
+        config.storage.data_dir.display()
+    ))?;
+    finish(&mut signals, running, telemetry).await
+}
+
+/// Whether nobody set `key`.
+pub(super) fn is_default(config: &Config, key: &str) -> bool {
+    config.effective.iter().any(|setting| setting.key == key && setting.origin == Origin::Default)
+}
+
+fn telemetry(config: &Config, ambient: &Ambient) -> anyhow::Result<Telemetry> {
+    let trust = crate::house::trust(config)?;
+    let telemetry = Telemetry::install(&config.log, &config.otel, ambient, || trust)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(telemetry)
+}
+
+async fn finish(signals: &mut Signals, running: Running, telemetry: Telemetry) -> anyhow::Result<Exit> {
+    let ended = until_stopped(signals, running).await;
+    telemetry.flush(FLUSH).await;
+    if let Shutdown::TimedOut(left) = ended {
+        tracing::warn!(left, "the shutdown grace ran out; what was left is finished after the next start");
+    }
+    Ok(Exit::Done)
 }
 
 /// Waits for a signal, then stops in order; a second signal cuts that short.
-pub(super) async fn until_stopped(signals: &mut Signals, running: Running) -> Shutdown {
+async fn until_stopped(signals: &mut Signals, running: Running) -> Shutdown {
     signals.next().await;
     tracing::info!("stopping");
     tokio::select! {
@@ -78,20 +116,20 @@ fn greet(config: &Config, role: Role, running: &Running, out: &mut Output<'_>) -
 }
 
 /// SIGTERM and SIGINT.
-pub(super) struct Signals {
+struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    pub(super) fn listen() -> std::io::Result<Self> {
+    fn listen() -> std::io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
             terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
         })
     }
 
-    pub(super) async fn next(&mut self) {
+    async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
             _ = self.terminate.recv() => {}

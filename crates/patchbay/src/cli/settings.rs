@@ -17,6 +17,17 @@ pub struct SettingFlags {
 }
 
 impl SettingFlags {
+    /// The same flags with `value` for `key` if no flag, variable or file says anything about it.
+    #[must_use]
+    pub fn with_default(&self, key: &str, value: &str) -> Self {
+        let mut flags = self.clone();
+        let unsaid = self.load().is_ok_and(|config| super::serve::is_default(&config, key));
+        if unsaid {
+            flags.values.insert(key.to_owned(), vec![value.to_owned()]);
+        }
+        flags
+    }
+
     /// Reads this process's variables and the file, and checks everything.
     ///
     /// # Errors
