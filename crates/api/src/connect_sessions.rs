@@ -151,7 +151,11 @@ fn defaults() -> Schema {
         .field("authorization_params", record(string(), string()).optional())
         .field(
             "connection_config",
-            object().field("oauth_scopes_override", string().optional()).loose().optional(),
+            object()
+                .field("oauth_scopes_override", string().optional())
+                .field("webhook_url", webhook_url().optional().describe("Deprecated: use webhook_url_override"))
+                .loose()
+                .optional(),
         );
     record(string(), of_one).into()
 }

@@ -10,7 +10,7 @@ use patchbay_connections::Context;
 use patchbay_types::connections::{Change, Connection, ConnectionFilter, ConnectionSummary, RefreshCause};
 use patchbay_types::end_users::EndUserInput;
 use patchbay_types::tags::TagIssue;
-use patchbay_types::{ConnectionId, Credentials, IntegrationKey, JsonMap, Tags, Timestamp, time};
+use patchbay_types::{AuthMode, ConnectionId, Credentials, IntegrationKey, JsonMap, Tags, Timestamp, time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use crate::error::{ApiError, Layer};
 use crate::reply::Reply;
 use crate::route::{Call, Empty, Endpoint, Route};
 use crate::schema::{
-    Issue, Object, Schema, SchemaExt, any_of, coerced_number, date, discriminated, object, patterns,
+    Issue, Object, Pattern, Schema, SchemaExt, coerced_number, date, discriminated, object, patterns,
     query_boolean, string, tags,
 };
 
@@ -30,6 +30,8 @@ const DEFAULT_LIMIT: u32 = 10_000;
 const MAX_LIMIT: f64 = 2000.0;
 /// Longest OAuth token that can be imported, in characters.
 const MAX_TOKEN: usize = 16_384;
+/// Longest API key, user name or password that can be imported, in characters.
+const MAX_LOGIN: usize = 1024;
 
 const LIST: &[&str] = &["environment:connections:list", "environment:connections:list_credentials"];
 const READ: &[&str] = &["environment:connections:read", "environment:connections:read_credentials"];
@@ -74,6 +76,7 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 &codes::RESOURCE_CAPPED,
                 &codes::CONNECTION_TEST_FAILED,
                 &codes::CONNECTION_VALIDATION_FAILED,
+                &codes::FEATURE_NOT_BUILT,
                 &codes::SERVER_ERROR,
             ])
             .handler(context, import),
@@ -314,9 +317,9 @@ fn list_query() -> Object {
     object()
         .field("connectionId", text().describe("Exact connection id"))
         .field("search", text().describe("Part of the id, or of the end user's name or e-mail"))
+        .field("integrationId", string().min(1).optional().describe("Comma-separated integration ids; any of them"))
         .field("endUserId", text().describe("Deprecated: use tags[end_user_id]"))
         .field("endUserOrganizationId", text().describe("Deprecated: use tags[organization_id]"))
-        .field("integrationId", string().min(1).optional().describe("Comma-separated integration ids; any of them"))
         .field("tags", tags().optional().describe("Every pair must be on the connection"))
         .field("limit", coerced_number().min(1.0).max(MAX_LIMIT).optional())
         .field("page", coerced_number().min(0.0).default(0))
@@ -406,7 +409,9 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
         let body = shown(&connection, Reveal::Nothing, connection.last_fetched_at, time::millis_offset);
         return Reply::json(&body);
     }
-    let freshness = if call.query.force_refresh || call.query.refresh_github_app_jwt_token {
+    // `refresh_github_app_jwt_token` speaks of the app's own JWT, which only GitHub Apps' connections have; the
+    // access token is not its business.
+    let freshness = if call.query.force_refresh {
         Freshness::Forced
     } else {
         Freshness::Usual
@@ -416,7 +421,7 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
         Ok(connection) => {
             Reply::json(&shown(&connection, reveal, Some(context.ambient.now()), time::millis_offset))
         }
-        Err(error) => Err(unreadable(&error)),
+        Err(error) => Err(unreadable(&error, context.ambient.now())),
     }
 }
 
@@ -438,9 +443,9 @@ fn unknown_connection() -> ApiError {
 }
 
 /// Why credentials could not be read, with the connection as far as it may be shown.
-pub(crate) fn unreadable(error: &ReadError) -> ApiError {
+pub(crate) fn unreadable(error: &ReadError, now: Timestamp) -> ApiError {
     let invalid = |connection: &Connection, status, cause: Option<RefreshCause>| {
-        let body = shown(connection, Reveal::Nothing, connection.last_fetched_at, time::millis_offset);
+        let body = shown(connection, Reveal::Nothing, Some(now), time::millis_offset);
         ApiError::new(&codes::INVALID_CREDENTIALS)
             .status(status)
             .message(error.to_string())
@@ -486,10 +491,7 @@ fn import_body() -> Object {
     object()
         .field("provider_config_key", string())
         .field("credentials", import_credentials())
-        .field(
-            "connection_id",
-            any_of([crate::schema::literal(""), connection_id()]).optional(),
-        )
+        .field("connection_id", string().pattern(CONNECTION_ID_OR_NONE).max(ConnectionId::MAX).optional())
         .field("metadata", object().loose().optional())
         .field(
             "connection_config",
@@ -502,6 +504,12 @@ fn import_body() -> Object {
         .field("end_user", end_user().optional())
         .field("tags", tags().optional())
 }
+
+/// Empty text asks for a generated id, as no text does.
+const CONNECTION_ID_OR_NONE: Pattern = Pattern {
+    matches: |text| text.is_empty() || (patterns::CONNECTION_ID.matches)(text),
+    ..patterns::CONNECTION_ID
+};
 
 pub(crate) fn webhook_url() -> Schema {
     string().trim().url_or_empty().max(2048).into()
@@ -548,10 +556,12 @@ fn import_credentials() -> Schema {
                 .field("oauth_token", string().min(1).max(2048))
                 .field("oauth_token_secret", string().min(1).max(2048)),
         )
-        .branch("API_KEY", kind("API_KEY").field("apiKey", string().min(1).max(MAX_TOKEN)))
+        .branch("API_KEY", kind("API_KEY").field("apiKey", string().min(1).max(MAX_LOGIN)))
         .branch(
             "BASIC",
-            kind("BASIC").field("username", string().max(1024)).field("password", string().max(1024)),
+            kind("BASIC")
+                .field("username", string().max(MAX_LOGIN))
+                .field("password", string().max(MAX_LOGIN)),
         )
         .branch("NONE", kind("NONE"))
         .branch(
@@ -579,8 +589,11 @@ fn import_credentials() -> Schema {
 async fn import(context: Arc<Context>, call: Call<Empty, Empty, ImportBody>) -> Result<Reply, ApiError> {
     let environment = call.environment()?.clone();
     let body = call.body;
+    let target = connections::import_target(&context, environment.id, &body.provider_config_key)
+        .await
+        .map_err(refused)?;
     let connection_config = body.connection_config.unwrap_or_default();
-    let credentials = imported(&body.credentials, &connection_config)?;
+    let credentials = imported(&body.credentials, &connection_config, target.auth_mode())?;
     let connection_id = match body.connection_id.filter(|id| !id.is_empty()) {
         Some(id) => Some(ConnectionId::parse(&id).map_err(|error| ApiError::unexpected(error.to_string()))?),
         None => None,
@@ -591,15 +604,15 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, ImportBody>) -> 
     let stored = connections::import(
         &context,
         &environment,
+        &target,
         Import {
-            provider_config_key: body.provider_config_key,
             connection_id,
             credentials,
             connection_config,
             metadata: Change::Set(Some(body.metadata.unwrap_or_default())),
-            tags: body.tags,
+            tags: Change::Set(body.tags.unwrap_or_default()),
             end_user: body.end_user,
-            webhook_url_override: body.webhook_url_override,
+            webhook_url_override: Change::Set(body.webhook_url_override),
             verification: Verification::Required,
         },
     )
@@ -610,26 +623,52 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, ImportBody>) -> 
 }
 
 /// The credentials to store. OAuth imports keep what was submitted as `raw`.
-fn imported(given: &JsonMap, connection_config: &JsonMap) -> Result<Credentials, ApiError> {
+fn imported(
+    given: &JsonMap,
+    connection_config: &JsonMap,
+    auth_mode: AuthMode,
+) -> Result<Credentials, ApiError> {
     let mut object = given.clone();
     let kind = given.get("type").and_then(Value::as_str).unwrap_or_default();
-    match kind {
-        "NONE" => return Ok(Credentials::None {}),
-        "OAUTH1" | "OAUTH2" | "OAUTH2_CC" => {
-            object.insert("raw".to_owned(), Value::Object(given.clone()));
+    if kind != auth_mode.as_str() {
+        return Err(ApiError::new(&codes::INVALID_BODY).message(format!(
+            "This integration takes credentials of type {auth_mode}, not {kind}"
+        )));
+    }
+    match auth_mode {
+        AuthMode::None => return Ok(Credentials::None {}),
+        AuthMode::OAuth1 | AuthMode::OAuth2 | AuthMode::OAuth2Cc => {
+            let mut raw = given.clone();
+            if let Some(at) = raw.get_mut("expires_at")
+                && let Some(Ok(instant)) = at.as_str().map(str::parse)
+            {
+                *at = Value::from(time::millis_z(instant));
+            }
+            object.insert("raw".to_owned(), Value::Object(raw));
         }
-        "TBA" if !connection_config.contains_key("accountId") => {
+        AuthMode::Tba if !names_an_account(connection_config) => {
             return Err(ApiError::new(&codes::INVALID_BODY)
                 .message("Connections of this type need `connection_config.accountId`"));
         }
-        "APP" | "CUSTOM" => {
-            return Err(ApiError::new(&codes::INVALID_BODY).message(format!(
-                "This version of Patchbay cannot import connections of type {kind} yet"
-            )));
-        }
+        AuthMode::App | AuthMode::Custom => return Err(not_built(auth_mode)),
         _ => {}
     }
     Credentials::from_json(object).map_err(ApiError::unexpected)
+}
+
+/// Whether `connection_config` says which TBA account it is.
+pub(crate) fn names_an_account(connection_config: &JsonMap) -> bool {
+    connection_config.get("accountId").is_some_and(|account| match account {
+        Value::String(text) => !text.is_empty(),
+        Value::Number(_) => true,
+        _ => false,
+    })
+}
+
+/// Importing an app's installation means obtaining its first token.
+pub(crate) fn not_built(auth_mode: AuthMode) -> ApiError {
+    ApiError::new(&codes::FEATURE_NOT_BUILT)
+        .message(format!("This version of Patchbay cannot import connections of type {auth_mode} yet"))
 }
 
 /// Refuses a webhook URL that could never be delivered to: our own host, or one the address policy blocks.

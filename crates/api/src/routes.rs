@@ -7,7 +7,8 @@ use patchbay_connections::Context;
 use crate::route::Endpoint;
 use crate::status::Readiness;
 use crate::{
-    api_keys, authorize_forms, config, connect_sessions, connections, environments, integrations, legacy_import, metadata, providers, proxy, status,
+    api_keys, authorize_forms, config, connect_sessions, connections, environments, integrations,
+    legacy_import, metadata, providers, proxy, status,
 };
 
 /// The routes over `context`; `readiness` is asked by `GET /ready`.

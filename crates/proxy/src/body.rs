@@ -23,6 +23,16 @@ pub fn conversion(given: Option<&str>, wanted: Option<&str>) -> Conversion {
     }
 }
 
+/// Whether this is a multipart type that does not say where its parts end, or none at all.
+pub(crate) fn lacks_boundary(content_type: Option<&str>) -> bool {
+    let Some(value) = content_type else { return true };
+    let mut parts = value.split(';').map(str::trim);
+    let is_multipart = parts.next().is_some_and(|essence| {
+        essence.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"))
+    });
+    is_multipart && !parts.any(|part| part.get(..9).is_some_and(|name| name.eq_ignore_ascii_case("boundary=")))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Media {
     Json,
@@ -111,6 +121,20 @@ mod tests {
             (None, None, Conversion::Pass),
         ] {
             assert_eq!(conversion(given, wanted), expect, "{given:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_boundary_is_part_of_a_multipart_type() {
+        for (content_type, lacks) in [
+            (None, true),
+            (Some("multipart/form-data"), true),
+            (Some("Multipart/Mixed; charset=utf-8"), true),
+            (Some("multipart/form-data; Boundary=x"), false),
+            (Some("application/json"), false),
+            (Some("multi"), false),
+        ] {
+            assert_eq!(lacks_boundary(content_type), lacks, "{content_type:?}");
         }
     }
 

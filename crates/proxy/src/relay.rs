@@ -20,7 +20,7 @@ use patchbay_types::{EnvironmentId, Timestamp};
 use serde_json::Value;
 use url::Url;
 
-use crate::body::{Conversion, conversion, form_to_json, json_to_form};
+use crate::body::{Conversion, conversion, form_to_json, json_to_form, lacks_boundary};
 use crate::headers::{is_framing, relayed};
 
 /// Longest body that is kept for another attempt; longer ones are sent once.
@@ -232,13 +232,24 @@ impl<'a> Relay<'a> {
                 .and_then(|value| value.to_str().ok())
                 .map(str::to_owned)
         };
-        let conversion = conversion(text(&given).as_deref(), text(&wanted).as_deref());
+        // An encoded body is passed on as it is: what it says cannot be read here.
+        let is_encoded = headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+        let conversion = match conversion(text(&given).as_deref(), text(&wanted).as_deref()) {
+            _ if is_encoded => Conversion::Pass,
+            conversion => conversion,
+        };
+        // A form with parts is unreadable without the boundary it was written with.
+        let readable = !lacks_boundary(text(&wanted).as_deref()) || lacks_boundary(text(&given).as_deref());
+        let wanted = wanted.filter(|_| readable);
         let subject = subject(&provider.definition, &integration, connection);
-        let injected = request::injected_body(&subject, &method, &context.ambient);
+        let injected = request::injected_body(&subject, &method, &context.ambient).filter(|_| !is_encoded);
         // GET and HEAD have no body here (proxy §1); every other method keeps what it was given.
         let (payload, content_type) = if method == Method::GET || method == Method::HEAD {
             (Payload::Nothing, None)
-        } else if conversion == Conversion::Pass && injected.is_none() {
+        } else if conversion == Conversion::Pass
+            && injected.is_none()
+            && !request::reads_body(&provider.definition)
+        {
             let payload = Payload::Stream(Replay::new(body, REPLAY_LIMIT));
             (payload, wanted.clone().or(given))
         } else {

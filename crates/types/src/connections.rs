@@ -221,8 +221,11 @@ pub struct RefreshFailure {
 /// What a failed refresh counts for (auth-flows §24.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureWeight {
-    /// Starts the cool-down and nothing else: the credential is not to blame.
+    /// Starts the cool-down and nothing else: neither is the credential to blame, nor does anybody miss it yet.
     CoolDown,
+    /// Starts the cool-down and opens the `auth` failure, but counts for nothing: the connection does not work, and
+    /// the credential is not to blame.
+    Uncounted,
     /// One more day with failures; the fourth exhausts the connection.
     Counted,
     /// Exhausts the connection at once.

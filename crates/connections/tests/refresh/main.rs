@@ -1,0 +1,421 @@
+//! Refreshes against a provider that rotates its refresh tokens, and everything that goes wrong with them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use world::{CONNECTION, DUE, TOKEN_LIFE, World, token};
+use futures_util::future::join_all;
+use patchbay_auth::driver::{self, RenewInput};
+use patchbay_connections::integrations;
+use patchbay_connections::refresh::{self, COOLDOWN, Freshness, ReadError};
+use patchbay_sample::{Failure, Gate, Grant, OldToken, Rotation};
+use patchbay_store::db::DbError;
+use patchbay_store::testing::TestDb;
+use patchbay_store::{leases, refreshes};
+use patchbay_types::connections::RefreshCause;
+use patchbay_types::refreshes::RefreshIntent;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DOWN: Failure = Failure::Status {
+    status: 500,
+    retry_after: None,
+};
+
+fn cause(outcome: Result<String, ReadError>) -> RefreshCause {
+    match outcome {
+        Err(ReadError::Failed { cause, .. }) => cause,
+        other => panic!("not a failed refresh: {other:?}"),
+    }
+}
+
+/// What the newest entry of the timeline says: reason, and cause if it failed.
+async fn last_entry(world: &World) -> (String, Option<RefreshCause>) {
+    let row = world.stored().await.id;
+    let timeline = world
+        .node
+        .store
+        .read(move |tx| Box::pin(async move { refreshes::timeline(tx, row).await }))
+        .await
+        .unwrap();
+    let newest = timeline.first().unwrap();
+    assert_eq!(newest.success, newest.cause.is_none());
+    (newest.reason.clone(), newest.cause)
+}
+
+async fn intent(world: &World) -> Option<RefreshIntent> {
+    let row = world.stored().await.id;
+    let found: Result<_, DbError> = world
+        .node
+        .store
+        .read(move |tx| Box::pin(async move { refreshes::find_intent(tx, row).await }))
+        .await;
+    found.unwrap()
+}
+
+/// Does to the connection what a node does that is killed after the provider answered: the refresh token is used up,
+/// the intent is written, the lease runs out, nothing is saved.
+async fn die_in_the_middle(world: &World) {
+    let connection = world.stored().await;
+    let provider = world.node.catalogue.get("sample").unwrap();
+    let integration = integrations::get(&world.node, world.environment.id, "sample").await.unwrap().unwrap();
+    let input = RenewInput {
+        definition: &provider.definition,
+        secrets: &integration.secrets,
+        credentials: &connection.credentials,
+        connection_config: &connection.connection_config,
+    };
+    driver::renew(&world.node.token_client, &input, &world.node.ambient).await.unwrap();
+    let (row, generation) = (connection.id, connection.generation);
+    let written: Result<(), DbError> = world
+        .node
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let name = leases::refresh_of(row);
+                let lease = leases::acquire(tx, &name, "the dead", Duration::from_secs(30)).await?.unwrap();
+                let intent = RefreshIntent {
+                    connection: row,
+                    generation,
+                    fence: lease.fence,
+                    started_at: tx.now(),
+                };
+                refreshes::put_intent(tx, &intent).await
+            })
+        })
+        .await;
+    written.unwrap();
+    world.clock.advance(Duration::from_secs(31));
+}
+
+patchbay_store::both_backends! {
+    async fn two_hundred_readers_ask_once(db: TestDb) {
+        let world = World::on(db).await;
+        let old = world.read().await.unwrap();
+        assert_eq!(world.asked(), 0, "a fresh token is not refreshed");
+        world.clock.advance(DUE);
+        world.sample.hold(Gate::TokenAnswer(Grant::RefreshToken));
+        let readers: Vec<_> = (0..200)
+            .map(|_| {
+                let (node, name) = (world.node.clone(), world.name());
+                world.node.ambient.tasks.spawn(async move {
+                    refresh::read(&node, &name, Freshness::Usual).await.map(|connection| token(&connection))
+                })
+            })
+            .collect();
+        world.sample.wait_for(|counts| counts.token_refresh == 1).await;
+        world.sample.release(Gate::TokenAnswer(Grant::RefreshToken));
+        let tokens: Vec<String> =
+            join_all(readers).await.into_iter().map(|reader| reader.unwrap().unwrap()).collect();
+        assert_eq!(world.asked(), 1);
+        assert!(tokens.iter().all(|token| *token == tokens[0]));
+        assert_ne!(tokens[0], old);
+        let stored = world.stored().await;
+        assert_eq!(token(&stored), tokens[0]);
+        assert_eq!(stored.generation, 2);
+        assert!(stored.refresh.previous_refresh_token.is_some());
+        assert_eq!(last_entry(&world).await, ("expiring".to_owned(), None));
+        assert_eq!(intent(&world).await, None);
+        assert_eq!(world.announced().await, [] as [&str; 0], "a working connection is no news");
+        assert_eq!(world.read().await.unwrap(), tokens[0]);
+        assert_eq!(world.asked(), 1);
+    }
+
+    async fn a_good_token_is_handed_out_while_the_provider_is_down(db: TestDb) {
+        let world = World::on(db).await;
+        let old = world.read().await.unwrap();
+        world.clock.advance(DUE);
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = Some(DOWN));
+        assert_eq!(world.read().await.unwrap(), old);
+        assert_eq!(world.asked(), 1);
+        let stored = world.stored().await;
+        assert_eq!((stored.errors.len(), stored.refresh.attempts), (0, 0), "nobody misses anything yet");
+        assert_eq!(world.announced().await, [] as [&str; 0]);
+        assert_eq!(last_entry(&world).await, ("expiring".to_owned(), Some(RefreshCause::ProviderDown)));
+
+        // Cooling down: answered without asking.
+        assert_eq!(world.read().await.unwrap(), old);
+        assert_eq!(world.asked(), 1);
+        world.clock.advance(COOLDOWN);
+        assert_eq!(world.read().await.unwrap(), old);
+        assert_eq!(world.asked(), 2);
+
+        // The token ends: now it is an active failure, told once, however long it lasts.
+        world.clock.advance(TOKEN_LIFE);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderDown);
+        assert_eq!(world.asked(), 3);
+        assert!(matches!(world.read().await, Err(ReadError::Backoff(_))));
+        assert_eq!(world.asked(), 3);
+        for _ in 0..6 {
+            world.clock.advance(DAY);
+            assert_eq!(cause(world.read().await), RefreshCause::ProviderDown);
+        }
+        let stored = world.stored().await;
+        assert_eq!(stored.errors.len(), 1);
+        assert_eq!(stored.errors[0].kind, "auth");
+        assert_eq!((stored.refresh.attempts, stored.refresh.exhausted), (0, false));
+        assert_eq!(world.announced().await, ["refresh_provider_unavailable"]);
+
+        // It is back: told once more.
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = None);
+        world.clock.advance(COOLDOWN);
+        assert_ne!(world.read().await.unwrap(), old);
+        assert_eq!(world.stored().await.errors, []);
+        assert_eq!(world.announced().await, ["refresh_provider_unavailable", "ok"]);
+    }
+
+    async fn a_refused_grant_cools_down_and_is_given_up_on_the_fourth_day(db: TestDb) {
+        let world = World::on(db).await;
+        let old = world.read().await.unwrap();
+        world.clock.advance(DUE);
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = Some(Failure::InvalidGrant));
+        // Known at once, although the old token still works for ten minutes.
+        assert_eq!(world.read().await.unwrap(), old);
+        let stored = world.stored().await;
+        assert_eq!((stored.errors.len(), stored.refresh.attempts), (1, 1));
+        assert_eq!(world.announced().await, ["refresh_token_external_error"]);
+
+        world.clock.advance(TOKEN_LIFE);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderRefused);
+        assert_eq!(world.asked(), 2);
+        world.clock.advance(COOLDOWN - Duration::from_millis(1));
+        assert!(matches!(world.read().await, Err(ReadError::Backoff(_))));
+        assert_eq!(world.asked(), 2);
+        world.clock.advance(Duration::from_millis(1));
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderRefused);
+        assert_eq!(world.asked(), 3);
+        assert_eq!(world.stored().await.refresh.attempts, 1, "the same day counts once");
+
+        for day in 2..=4 {
+            world.clock.advance(DAY);
+            assert_eq!(cause(world.read().await), RefreshCause::ProviderRefused);
+            let refresh = world.stored().await.refresh;
+            assert_eq!((refresh.attempts, refresh.exhausted), (day, day == 4));
+        }
+        assert_eq!(world.asked(), 6);
+        world.clock.advance(DAY);
+        assert!(matches!(world.read().await, Err(ReadError::Exhausted(_))));
+        assert_eq!(world.asked(), 6, "given up: not asked any more");
+        assert_eq!(cause(world.force().await), RefreshCause::ProviderRefused);
+        assert_eq!(world.asked(), 7, "unless forced");
+        assert_eq!(world.announced().await, ["refresh_token_external_error"], "told once");
+
+        // A forced refresh that works revives it.
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = None);
+        assert!(world.force().await.is_ok());
+        let stored = world.stored().await;
+        assert_eq!((stored.refresh.attempts, stored.refresh.exhausted, stored.errors.len()), (0, false, 0));
+        assert_eq!(world.announced().await, ["refresh_token_external_error", "ok"]);
+    }
+
+    async fn connecting_again_revives_a_connection(db: TestDb) {
+        let world = World::on(db).await;
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = Some(Failure::InvalidGrant));
+        for _ in 0..4 {
+            world.clock.advance(DAY);
+            assert_eq!(cause(world.read().await), RefreshCause::ProviderRefused);
+        }
+        assert!(matches!(world.read().await, Err(ReadError::Exhausted(_))));
+        let new = world.import().await;
+        assert_eq!(world.read().await.unwrap(), new);
+        let stored = world.stored().await;
+        assert_eq!((stored.refresh.attempts, stored.refresh.exhausted, stored.errors.len()), (0, false, 0));
+        assert_eq!((stored.refresh.cause, stored.refresh.last_failure), (None, None));
+    }
+
+    async fn an_outage_before_a_refusal_does_not_count_as_one(db: TestDb) {
+        let world = World::on(db).await;
+        world.sample.fail_next(Grant::RefreshToken, [DOWN, Failure::InvalidGrant]);
+        world.clock.advance(DAY);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderDown);
+        world.clock.advance(DAY);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderRefused);
+        assert_eq!(world.stored().await.refresh.attempts, 1);
+        // The state changed from "down" to "refused": worth telling.
+        assert_eq!(world.announced().await, ["refresh_provider_unavailable", "refresh_token_external_error"]);
+    }
+
+    async fn silence_ends_after_a_while(db: TestDb) {
+        let world = World::on(db).await;
+        world.sample.behave_for(Grant::RefreshToken, |it| {
+            it.rotation = Rotation::Keep;
+            it.old_token = OldToken::Honour;
+        });
+        world.clock.advance(TOKEN_LIFE);
+        world.sample.hold(Gate::TokenRequest(Grant::RefreshToken));
+        let (node, name) = (world.node.clone(), world.name());
+        let reader = world
+            .node
+            .ambient
+            .tasks
+            .spawn(async move { refresh::read(&node, &name, Freshness::Usual).await.map(|it| token(&it)) });
+        world.sample.wait_for(|counts| counts.token_refresh == 1).await;
+        world.clock.advance(driver::TIMEOUT);
+        assert_eq!(cause(reader.await.unwrap()), RefreshCause::ProviderDown);
+        assert!(intent(&world).await.is_some(), "the provider may have acted on it");
+        assert_eq!(world.announced().await, ["refresh_provider_unavailable"]);
+        world.sample.release(Gate::TokenRequest(Grant::RefreshToken));
+        world.clock.advance(COOLDOWN);
+        assert!(world.read().await.is_ok());
+        assert_eq!(last_entry(&world).await, ("recovery".to_owned(), None));
+        assert_eq!(intent(&world).await, None);
+    }
+
+    async fn a_lost_answer_is_not_the_end_users_doing(db: TestDb) {
+        let world = World::on(db).await;
+        world.clock.advance(TOKEN_LIFE);
+        world.sample.fail_next(Grant::RefreshToken, [Failure::LostAnswer]);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderDown);
+        world.clock.advance(COOLDOWN);
+        // The provider saw the old token twice and revokes everything.
+        assert_eq!(cause(world.read().await), RefreshCause::RefreshInterrupted);
+        assert_eq!(world.announced().await, ["refresh_provider_unavailable", "refresh_interrupted"]);
+        world.clock.advance(COOLDOWN);
+        assert_eq!(cause(world.read().await), RefreshCause::RefreshInterrupted, "and it stays the reason");
+        assert_eq!(world.announced().await.len(), 2);
+        assert_eq!(world.asked(), 3);
+    }
+
+    async fn a_lost_answer_is_made_good_by_a_lenient_provider(db: TestDb) {
+        let world = World::on(db).await;
+        world.clock.advance(TOKEN_LIFE);
+        world.sample.behave_for(Grant::RefreshToken, |it| it.old_token = OldToken::Honour);
+        world.sample.fail_next(Grant::RefreshToken, [Failure::LostAnswer]);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderDown);
+        world.clock.advance(COOLDOWN);
+        assert!(world.read().await.is_ok());
+        assert_eq!(world.announced().await, ["refresh_provider_unavailable", "ok"]);
+        assert_eq!(intent(&world).await, None);
+    }
+
+    async fn after_a_crash_the_old_token_is_tried(db: TestDb) {
+        let world = World::on(db).await;
+        world.sample.behave_for(Grant::RefreshToken, |it| it.old_token = OldToken::Honour);
+        world.clock.advance(TOKEN_LIFE);
+        die_in_the_middle(&world).await;
+        assert!(world.read().await.is_ok());
+        assert_eq!(last_entry(&world).await, ("recovery".to_owned(), None));
+        assert_eq!(intent(&world).await, None);
+        assert_eq!(world.announced().await, [] as [&str; 0]);
+    }
+
+    async fn after_a_crash_that_used_the_token_up_the_refusal_is_called_interrupted(db: TestDb) {
+        let world = World::on(db).await;
+        world.clock.advance(TOKEN_LIFE);
+        die_in_the_middle(&world).await;
+        assert_eq!(cause(world.read().await), RefreshCause::RefreshInterrupted);
+        assert_eq!(world.announced().await, ["refresh_interrupted"]);
+        let stored = world.stored().await;
+        assert_eq!(stored.refresh.cause, Some(RefreshCause::RefreshInterrupted));
+        assert_eq!(intent(&world).await, None);
+        let new = world.import().await;
+        assert_eq!(world.read().await.unwrap(), new);
+    }
+
+    async fn connecting_again_wins_over_a_refresh_in_flight(db: TestDb) {
+        let world = World::on(db).await;
+        world.clock.advance(TOKEN_LIFE);
+        world.sample.hold(Gate::TokenAnswer(Grant::RefreshToken));
+        let (node, name) = (world.node.clone(), world.name());
+        let reader = world
+            .node
+            .ambient
+            .tasks
+            .spawn(async move { refresh::read(&node, &name, Freshness::Usual).await.map(|it| token(&it)) });
+        world.sample.wait_for(|counts| counts.token_refresh == 1).await;
+        let new = world.import().await;
+        world.sample.release(Gate::TokenAnswer(Grant::RefreshToken));
+        assert_eq!(reader.await.unwrap().unwrap(), new, "whoever waited gets the newer credentials too");
+        let stored = world.stored().await;
+        assert_eq!((token(&stored), stored.generation), (new, 2));
+        assert_eq!(intent(&world).await, None);
+    }
+
+    async fn forcing_refreshes_a_fresh_token_once_for_all_who_force(db: TestDb) {
+        let world = World::on(db).await;
+        let old = world.read().await.unwrap();
+        let first = world.force().await.unwrap();
+        assert_ne!(first, old);
+        assert_eq!(world.asked(), 1);
+        assert_eq!(last_entry(&world).await, ("forced".to_owned(), None));
+        world.sample.hold(Gate::TokenAnswer(Grant::RefreshToken));
+        let readers: Vec<_> = (0..20)
+            .map(|_| {
+                let (node, name) = (world.node.clone(), world.name());
+                world.node.ambient.tasks.spawn(async move {
+                    refresh::read(&node, &name, Freshness::Forced).await.map(|it| token(&it))
+                })
+            })
+            .collect();
+        world.sample.wait_for(|counts| counts.token_refresh == 2).await;
+        world.sample.release(Gate::TokenAnswer(Grant::RefreshToken));
+        for reader in readers {
+            assert_ne!(reader.await.unwrap().unwrap(), first);
+        }
+        let (asked, second) = (world.asked(), world.read().await.unwrap());
+        // A reader that came so late that it saw the second token has forced a third.
+        assert!((2..=21).contains(&asked), "{asked}");
+        assert_ne!(world.force().await.unwrap(), second);
+        assert_eq!(world.asked(), asked + 1);
+    }
+
+    async fn nobody_needs_to_wait_for_the_answer(db: TestDb) {
+        let world = World::on(db).await;
+        world.clock.advance(TOKEN_LIFE);
+        world.sample.hold(Gate::TokenAnswer(Grant::RefreshToken));
+        let (node, name) = (world.node.clone(), world.name());
+        let reader = world
+            .node
+            .ambient
+            .tasks
+            .spawn(async move { refresh::read(&node, &name, Freshness::Usual).await.map(|it| token(&it)) });
+        world.sample.wait_for(|counts| counts.token_refresh == 1).await;
+        reader.abort();
+        assert!(reader.await.unwrap_err().is_cancelled());
+        world.sample.release(Gate::TokenAnswer(Grant::RefreshToken));
+        // The next reader joins the flight, or finds what it brought.
+        let new = world.read().await.unwrap();
+        assert_eq!(token(&world.stored().await), new);
+        assert_eq!(world.asked(), 1);
+    }
+
+    async fn a_token_the_provider_never_renews_is_handed_out_as_it_is(db: TestDb) {
+        let world = World::on(db).await;
+        let mut connection = world.stored().await;
+        if let patchbay_types::Credentials::OAuth2(credentials) = &mut connection.credentials {
+            credentials.refresh_token = None;
+        }
+        world.replace(connection.credentials).await;
+        world.clock.advance(TOKEN_LIFE * 2);
+        let old = world.read().await.unwrap();
+        assert_eq!(world.force().await.unwrap(), old);
+        assert_eq!(world.asked(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_ask_once() {
+    let world = World::on(TestDb::postgres().await).await;
+    let other = world.another_node().await;
+    world.clock.advance(DUE);
+    world.sample.hold(Gate::TokenAnswer(Grant::RefreshToken));
+    let readers: Vec<_> = [&world.node, &other, &world.node, &other]
+        .into_iter()
+        .map(|node| {
+            let (node, name) = (Arc::clone(node), world.name());
+            world.node.ambient.tasks.spawn(async move {
+                refresh::read(&node, &name, Freshness::Usual).await.map(|connection| token(&connection))
+            })
+        })
+        .collect();
+    world.sample.wait_for(|counts| counts.token_refresh == 1).await;
+    world.sample.release(Gate::TokenAnswer(Grant::RefreshToken));
+    let tokens: Vec<String> = join_all(readers).await.into_iter().map(|reader| reader.unwrap().unwrap()).collect();
+    assert_eq!(world.asked(), 1);
+    assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+    assert_eq!(token(&world.stored().await), tokens[0]);
+    assert_eq!(world.stored().await.connection_id.as_str(), CONNECTION);
+}
