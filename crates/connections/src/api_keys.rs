@@ -68,24 +68,23 @@ impl From<DbError> for ApiKeyError {
 /// Looks a secret up. `None` is an unknown or revoked key; an error is our own failure and must not read as one.
 pub async fn authenticate(context: &Context, secret: &str) -> Result<Option<Arc<KeyPrincipal>>, DbError> {
     let hash = secret_hash(secret);
-    let principal = match context.caches.key(&hash) {
-        Some(principal) => principal,
-        None => {
-            let epoch = context.caches.epoch(&hash);
-            let found = context
-                .store
-                .read(move |tx| Box::pin(async move { api_keys::find_by_hash(tx, &hash).await }))
-                .await?;
-            let Some(key) = found else { return Ok(None) };
-            let principal = Arc::new(KeyPrincipal {
-                key: key.id,
-                account: key.account_id,
-                environment: key.environment_id,
-                scopes: Arc::new(key.scopes),
-            });
-            context.caches.fill(epoch, Entry::Key(hash, principal.clone()));
-            principal
-        }
+    let principal = if let Some(principal) = context.caches.key(&hash) {
+        principal
+    } else {
+        let epoch = context.caches.epoch(&hash);
+        let found = context
+            .store
+            .read(move |tx| Box::pin(async move { api_keys::find_by_hash(tx, &hash).await }))
+            .await?;
+        let Some(key) = found else { return Ok(None) };
+        let principal = Arc::new(KeyPrincipal {
+            key: key.id,
+            account: key.account_id,
+            environment: key.environment_id,
+            scopes: Arc::new(key.scopes),
+        });
+        context.caches.fill(epoch, Entry::Key(hash, principal.clone()));
+        principal
     };
     context.usage.key_used(principal.key, context.ambient.now());
     Ok(Some(principal))

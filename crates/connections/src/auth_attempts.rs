@@ -28,7 +28,7 @@ use crate::outbox::{AuthEvent, enqueue_auth};
 use crate::results::AuthResult;
 
 /// How long the end user may take at the provider.
-pub const LIFETIME: Duration = Duration::from_secs(60 * 60);
+pub const LIFETIME: Duration = Duration::from_hours(1);
 
 /// Query parameters by which providers report an error to the callback (auth-flows §6.3).
 pub const PROVIDER_ERRORS: [&str; 6] = [

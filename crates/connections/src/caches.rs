@@ -26,7 +26,7 @@ use crate::api_keys::KeyPrincipal;
 use crate::context::Context;
 
 /// Longest life of an entry, the bound on staleness should a notice be lost.
-pub const TTL: Duration = Duration::from_secs(60);
+pub const TTL: Duration = Duration::from_mins(1);
 
 const SHARDS: usize = 64;
 

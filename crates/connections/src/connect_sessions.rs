@@ -17,7 +17,7 @@ use crate::context::Context;
 /// What every token begins with.
 pub const TOKEN_PREFIX: &str = "nango_connect_session_";
 /// How long a token works.
-pub const LIFETIME: Duration = Duration::from_secs(30 * 60);
+pub const LIFETIME: Duration = Duration::from_mins(30);
 
 /// Why a session could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +128,9 @@ pub async fn record_step(
     integration: Option<&str>,
     at: Timestamp,
 ) -> Result<(), DbError> {
-    let Some(operation_id) = session.operation_id.clone() else { return Ok(()) };
+    let Some(operation_id) = session.operation_id.clone() else {
+        return Ok(());
+    };
     let failed = event.ends_with("_error") || event.starts_with("popup:");
     let message = Message {
         operation_id,

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use patchbay_store::connections;
 use patchbay_store::db::DbError;
 use patchbay_store::leases::{self, Lease};
 use patchbay_store::retention::{self, Retention};
-use patchbay_store::connections;
 use patchbay_types::Timestamp;
 
 use crate::caches::ConnectionName;
@@ -16,20 +16,24 @@ use crate::context::Context;
 use crate::refresh::{self, Freshness, ReadError};
 
 /// How often old rows are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
 /// Rows a table gives up in one transaction: small enough not to be felt by writers.
 const SWEEP_BATCH: u32 = 500;
 /// How often idle credentials are looked at (auth-flows §24.6).
-const REFRESH_EVERY: Duration = Duration::from_secs(10 * 60);
+const REFRESH_EVERY: Duration = Duration::from_mins(10);
 /// Credentials unread for this long are looked at.
-const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+const IDLE: Duration = Duration::from_hours(24);
 /// Connections of one page of idle ones.
 const PAGE: u32 = 100;
 
 /// Starts both jobs; they end with the server.
 pub fn start(context: &Arc<Context>) {
-    every(context, SWEEP_EVERY, "retention", |context| Box::pin(async move { sweep(&context).await }));
-    every(context, REFRESH_EVERY, "idle-refresh", |context| Box::pin(async move { refresh_idle(&context).await }));
+    every(context, SWEEP_EVERY, "retention", |context| {
+        Box::pin(async move { sweep(&context).await })
+    });
+    every(context, REFRESH_EVERY, "idle-refresh", |context| {
+        Box::pin(async move { refresh_idle(&context).await })
+    });
 }
 
 type Job = futures_util::future::BoxFuture<'static, Result<(), DbError>>;
@@ -61,7 +65,10 @@ async fn leased(
         .await?;
     let Some(lease) = lease else { return Ok(()) };
     let done = job(context.clone()).await;
-    context.store.write(move |tx| Box::pin(async move { leases::release(tx, &lease).await })).await?;
+    context
+        .store
+        .write(move |tx| Box::pin(async move { leases::release(tx, &lease).await }))
+        .await?;
     done
 }
 
@@ -70,7 +77,9 @@ pub async fn sweep(context: &Context) -> Result<(), DbError> {
     while !context.ambient.tasks.is_stopping() {
         let swept = context
             .store
-            .write(|tx| Box::pin(async move { retention::sweep(tx, &Retention::default(), SWEEP_BATCH).await }))
+            .write(|tx| {
+                Box::pin(async move { retention::sweep(tx, &Retention::default(), SWEEP_BATCH).await })
+            })
             .await?;
         for (table, rows) in &swept.rows {
             metrics::counter!("patchbay_purged_rows_total", "table" => *table).increment(*rows);
@@ -105,7 +114,9 @@ pub async fn refresh_idle(context: &Arc<Context>) -> Result<(), DbError> {
                 Err(ReadError::Store(error)) => {
                     tracing::warn!(%error, "an idle connection could not be read");
                 }
-                Err(error) => tracing::debug!(%error, connection = %stale.id, "an idle connection is not well"),
+                Err(error) => {
+                    tracing::debug!(%error, connection = %stale.id, "an idle connection is not well")
+                }
             }
         }
     }

@@ -49,7 +49,7 @@ const LEASE: Duration = Duration::from_secs(30);
 /// How long a caller waits for a flight, its own or another node's.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// How long the token before the last rotation is worth a try.
-const GRACE: Duration = Duration::from_secs(10 * 60);
+const GRACE: Duration = Duration::from_mins(10);
 /// Fallback when the notice of the winner's commit is lost.
 const POLL: Duration = Duration::from_millis(100);
 

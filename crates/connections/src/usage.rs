@@ -15,7 +15,7 @@ use crate::context::Context;
 /// How often batches are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// A key's last use is written at most once in this time (api-core §2.1).
-const KEY_RESOLUTION: Duration = Duration::from_secs(60);
+const KEY_RESOLUTION: Duration = Duration::from_mins(1);
 
 /// What was used since the last flush.
 #[derive(Debug, Default)]

@@ -32,7 +32,7 @@ const MAX_REDIRECTS: u8 = 5;
 /// Most attempts after the first.
 pub const MAX_RETRIES: u8 = 10;
 /// Longest wait a provider may impose between attempts; beyond it the caller hears the provider's answer.
-const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
 /// A 401 soon after a refresh is not about the token's age: do not refresh again.
 const SETTLED: Duration = Duration::from_secs(30);
 
