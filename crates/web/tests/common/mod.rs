@@ -36,7 +36,7 @@ use patchbay_types::connections::{ConnectionFilter, ConnectionSummary};
 use patchbay_types::environments::EnvironmentSettings;
 use patchbay_types::{AccountId, AuthMode, EnvironmentName, IntegrationKey, JsonMap, ScopeSet, Tags};
 use patchbay_web::{Demo, Observed, Options};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -140,31 +140,31 @@ two-step:
       description: The user.
 ";
 
-pub struct World {
-    pub context: Arc<Context>,
-    pub service: Service,
-    pub sample: SampleHandle,
-    pub clock: TestClock,
-    pub account: AccountId,
-    pub dev: CreatedEnvironment,
-    pub address: SocketAddr,
+pub(crate) struct World {
+    pub(crate) context: Arc<Context>,
+    pub(crate) service: Service,
+    pub(crate) sample: SampleHandle,
+    pub(crate) clock: TestClock,
+    pub(crate) account: AccountId,
+    pub(crate) dev: CreatedEnvironment,
+    pub(crate) address: SocketAddr,
     _db: TestDb,
 }
 
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
-pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 #[derive(Clone, Copy)]
-pub struct Setup {
-    pub websockets_path: &'static str,
-    pub public_url: &'static str,
-    pub demo: bool,
-    pub per_minute: u32,
+pub(crate) struct Setup {
+    pub(crate) websockets_path: &'static str,
+    pub(crate) public_url: &'static str,
+    pub(crate) demo: bool,
+    pub(crate) per_minute: u32,
 }
 
 impl Default for Setup {
@@ -179,11 +179,11 @@ impl Default for Setup {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Setup::default()).await
     }
 
-    pub async fn with(setup: Setup) -> Self {
+    pub(crate) async fn with(setup: Setup) -> Self {
         let clock = TestClock::default();
         let ambient = Ambient::test(clock.clone(), 7);
         let db = TestDb::sqlite().await;
@@ -277,11 +277,11 @@ impl World {
     }
 
     /// A session for the customer Grace, limited to `allowed` unless that is empty.
-    pub async fn session(&self, allowed: &[&str]) -> String {
+    pub(crate) async fn session(&self, allowed: &[&str]) -> String {
         self.session_named("Grace", allowed).await
     }
 
-    pub async fn session_named(&self, name: &str, allowed: &[&str]) -> String {
+    pub(crate) async fn session_named(&self, name: &str, allowed: &[&str]) -> String {
         let tags: JsonMap = [
             ("end_user_display_name", name),
             ("end_user_email", "grace@example.com"),
@@ -302,7 +302,7 @@ impl World {
         made.unwrap().token.expose().to_owned()
     }
 
-    pub async fn key_with(&self, scopes: &[&str]) -> String {
+    pub(crate) async fn key_with(&self, scopes: &[&str]) -> String {
         let new = api_keys::NewApiKey {
             account: self.account,
             environment: Some(self.dev.environment.id),
@@ -313,7 +313,7 @@ impl World {
         made.secret.expose().to_owned()
     }
 
-    pub async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -329,17 +329,17 @@ impl World {
         }
     }
 
-    pub async fn get(&self, target: &str) -> Answer {
+    pub(crate) async fn get(&self, target: &str) -> Answer {
         self.send("GET", target, &[], "").await
     }
 
-    pub async fn post(&self, target: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, target: &str, body: &Value) -> Answer {
         let headers = [("content-type", "application/json")];
         self.send("POST", target, &headers, &body.to_string()).await
     }
 
     /// An open socket and the id it was given.
-    pub async fn socket(&self, path: &str) -> (Socket, String) {
+    pub(crate) async fn socket(&self, path: &str) -> (Socket, String) {
         let url = format!("ws://{}{path}", self.address);
         let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
         let ack = frame(&mut socket).await;
@@ -348,7 +348,7 @@ impl World {
     }
 
     /// Goes to the provider: where the popup is sent back to, and the cookie it got.
-    pub async fn to_provider(&self, token: &str, more: &str) -> (String, String) {
+    pub(crate) async fn to_provider(&self, token: &str, more: &str) -> (String, String) {
         let target = format!("/oauth/connect/oauth?connect_session_token={token}{more}");
         let redirect = self.get(&target).await;
         assert_eq!(redirect.status, 302, "{}", redirect.text);
@@ -362,7 +362,7 @@ impl World {
         (provider_sends_to(&location).await, cookie)
     }
 
-    pub async fn connections(&self) -> Vec<ConnectionSummary> {
+    pub(crate) async fn connections(&self) -> Vec<ConnectionSummary> {
         let filter = ConnectionFilter {
             limit: 10,
             ..ConnectionFilter::default()
@@ -374,16 +374,16 @@ impl World {
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
     }
 
     /// Status and code of an error.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         format!(
             "{} {}",
             self.status,
@@ -392,7 +392,7 @@ impl Answer {
     }
 
     /// What the page's script is told.
-    pub fn orders(&self) -> Value {
+    pub(crate) fn orders(&self) -> Value {
         let (_, rest) = self
             .text
             .split_once(r#"id="orders">"#)
@@ -402,7 +402,7 @@ impl Answer {
 }
 
 /// The next text frame as JSON.
-pub async fn frame(socket: &mut Socket) -> Value {
+pub(crate) async fn frame(socket: &mut Socket) -> Value {
     loop {
         match socket.next().await.unwrap().unwrap() {
             Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -413,7 +413,7 @@ pub async fn frame(socket: &mut Socket) -> Value {
 }
 
 /// Opens the provider's page, which decides at once: path and query of where it sends the browser.
-pub async fn provider_sends_to(location: &Url) -> String {
+pub(crate) async fn provider_sends_to(location: &Url) -> String {
     let host = format!("127.0.0.1:{}", location.port().unwrap());
     let mut stream = TcpStream::connect(&host).await.unwrap();
     let target = &location[url::Position::BeforePath..];
@@ -463,8 +463,4 @@ fn demo(account: AccountId, dev: &CreatedEnvironment, sample: &SampleHandle) -> 
             webhooks: Vec::new(),
         }),
     }
-}
-
-pub fn no_body() -> Value {
-    json!({})
 }
