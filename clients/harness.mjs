@@ -29,7 +29,7 @@ export const VARIABLE = { name: 'GREETING', value: 'planted-variable-bonjour' };
 
 /**
  * A sample provider, a server with an integration for each built mode, a receiver of its webhooks, and a client.
- * `env` adds settings, `publicUrl` overrides where the world finds the server, `webhooks` switches the receiver off.
+ * `env` adds settings, `publicUrl` overrides where the world finds the server, `port` fixes its port.
  */
 export class World {
   static async start({ env = {}, publicUrl = null, integrations = true, port = null } = {}) {
@@ -84,7 +84,7 @@ export class World {
     });
     const text = await response.text();
     const json = response.headers.get('content-type')?.startsWith('application/json');
-    return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text };
+    return { status: response.status, headers: response.headers, body: json && text !== '' ? JSON.parse(text) : text };
   }
 
   /** Imports a connection; credentials that the sample provider accepts unless given. Gives the stored connection. */
@@ -121,8 +121,9 @@ export class World {
 
   /** A key of `dev` with these scopes only, made by command. */
   async scopedKey(...scopes) {
-    const printed = await this.server.command('keys', 'create', '--env', 'dev', ...scopes.flatMap((scope) => ['--scope', scope]));
-    const [key] = printed.match(/[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/) ?? [];
+    const name = `test ${randomUUID()}`;
+    const printed = await this.server.command('keys', 'create', '--env', 'dev', '--name', name, ...scopes.flatMap((scope) => ['--scope', scope]));
+    const key = printed.match(/\b[0-9a-f-]{36}\b/g)?.filter((id) => !name.includes(id)).at(-1);
     assert.ok(key, printed);
     return this.server.secret(key);
   }

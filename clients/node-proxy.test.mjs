@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { API_KEY, BASIC, World, assertRefused, until } from './harness.mjs';
+import { freePort } from './support/process.mjs';
 
 describe('@nangohq/node: proxy', () => {
   let world;
@@ -218,9 +219,12 @@ describe('@nangohq/node: proxy', () => {
     await assertRefused(world.client({ apiKey: key, connectionId: 'c', providerConfigKey: 'none' }).get({ endpoint: '/echo' }), 403, 'forbidden');
   });
 
-  test('an unreachable provider is a 502, told from the provider\'s own words', async () => {
-    const failure = await assertRefused(nango.get({ endpoint: '/x', baseUrlOverride: 'http://127.0.0.1:9' }), 502, 'upstream_unreachable');
-    assert.equal(typeof failure.error.message, 'string');
+  test('an unreachable provider is told in the shape that clients know', async () => {
+    const closed = await freePort();
+    const { response } = await nango.get({ endpoint: '/x', baseUrlOverride: `http://127.0.0.1:${closed}` }).catch((error) => error);
+    assert.equal(response.status, 500);
+    assert.deepEqual({ code: response.data.code, method: response.data.method }, { code: 'ECONNREFUSED', method: 'get' });
+    assert.equal(typeof response.data.message, 'string');
   });
 
   test('a caller who leaves ends the request at the provider\'s side of the server', async () => {
