@@ -275,7 +275,7 @@ pub fn refusal_error(refusal: Refusal, unknown: StatusCode) -> ApiError {
             return error.status(StatusCode::NOT_FOUND).message(message);
         }
         Refusal::Fields(errors) => {
-            return ApiError::invalid(Layer::Body, errors.into_iter().map(field_issue).collect());
+            return ApiError::invalid(Layer::Body, errors.iter().map(field_issue).collect());
         }
         Refusal::Store(error) => return error.into(),
         Refusal::WrongMode(_) => &codes::INVALID_AUTH_MODE,
@@ -287,7 +287,7 @@ pub fn refusal_error(refusal: Refusal, unknown: StatusCode) -> ApiError {
 }
 
 /// Where the browser put the value: `params` in the query, the rest in the body.
-fn field_issue(error: FieldError) -> Issue {
+fn field_issue(error: &FieldError) -> Issue {
     let group = match error.group {
         Group::Credentials => "credentials",
         Group::ConnectionConfig => "params",

@@ -46,7 +46,7 @@ pub(crate) fn app_route(site: &Site) -> Endpoint {
         .handler(site, |_, call: Call| async move {
             let message = "This version of Patchbay cannot install apps yet.".to_owned();
             let told = Told::failure(codes::AUTH_MODE_NOT_SUPPORTED.name.to_owned(), message);
-            result_page(&call.parts, StatusCode::BAD_REQUEST, told)
+            result_page(&call.parts, StatusCode::BAD_REQUEST, &told)
         })
 }
 
@@ -150,7 +150,11 @@ struct ResultPage<'a> {
 }
 
 /// The page at the end of a popup.
-pub(crate) fn result_page(parts: &Parts, status: StatusCode, told: Told) -> Result<Response<Body>, ApiError> {
+pub(crate) fn result_page(
+    parts: &Parts,
+    status: StatusCode,
+    told: &Told,
+) -> Result<Response<Body>, ApiError> {
     let debug = query::pairs(parts.uri.query().unwrap_or_default())
         .any(|(name, value)| name == "nango_debug" && value == "1");
     let failure = told.failure.as_ref();
@@ -204,7 +208,7 @@ async fn callback(site: Site, call: Call) -> Result<Response<Body>, ApiError> {
         CallbackOutcome::Connected { .. } => StatusCode::OK,
         CallbackOutcome::Failed { .. } => StatusCode::BAD_REQUEST,
     };
-    let mut response = result_page(&call.parts, status, Told::of(outcome, &params)?)?;
+    let mut response = result_page(&call.parts, status, &Told::of(outcome, &params)?)?;
     // The cookie has served; a name that is no header text was not set by us.
     if let Some(spent) =
         cookie.and_then(|name| HeaderValue::try_from(format!("{name}=; Max-Age=0; Path=/")).ok())

@@ -220,7 +220,7 @@ async fn fail(
             .clone();
     }
     let told = Told::failure(failure.kind, failure.message);
-    let mut response = result_page(&call.parts, failure.status, told)?;
+    let mut response = result_page(&call.parts, failure.status, &told)?;
     if let Some(after) = headers.remove(header::RETRY_AFTER) {
         response.headers_mut().insert(header::RETRY_AFTER, after);
     }

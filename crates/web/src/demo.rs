@@ -199,7 +199,7 @@ pub(crate) fn routes(site: &Site) -> Vec<Endpoint> {
             .rate(Rate::Free)
             .any_query()
             .body::<ById>(by_id())
-            .responds::<Contacts>(200)
+            .responds::<Fetched>(200)
             .errors(&errors)
             .handler(site, contacts),
     ]
@@ -226,7 +226,7 @@ struct Token {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Contacts {
+struct Fetched {
     status: u16,
     contacts: Vec<Contact>,
     milliseconds: i64,
@@ -240,12 +240,12 @@ struct Contact {
 
 #[derive(Serialize, JsonSchema)]
 struct State {
-    connections: Vec<Connection>,
+    connections: Vec<Connected>,
     provider: Observed,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Connection {
+struct Connected {
     connection_id: String,
     tags: std::collections::BTreeMap<String, String>,
     created_at: String,
@@ -299,7 +299,7 @@ async fn state(site: Site, call: Call) -> Result<Reply, ApiError> {
         ..ConnectionFilter::default()
     };
     let found = connections::list(&site.context, demo.environment, filter).await?;
-    let connections = found.into_iter().map(|row| Connection {
+    let connections = found.into_iter().map(|row| Connected {
         tags: row
             .tags
             .iter()
@@ -397,7 +397,7 @@ async fn contacts(site: Site, call: Call<Empty, Empty, ById>) -> Result<Reply, A
         email: text(row, "email"),
     });
     let took = site.context.ambient.now().duration_since(began);
-    Reply::json(&Contacts {
+    Reply::json(&Fetched {
         status,
         contacts: contacts.collect(),
         milliseconds: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),

@@ -111,24 +111,20 @@ struct Viewer {
 async fn overview(site: Site, call: Call) -> Result<Response<Body>, ApiError> {
     let context = &*site.context;
     let files = Files::from(call.parts.uri.path());
-    let viewer = match &site.options.demo {
-        Some(running) => {
-            demo::only_from_here(&site, &call.parts)?;
-            Viewer {
-                environment: running.environment,
-                connections: true,
-                integrations: true,
-            }
+    let viewer = if let Some(running) = &site.options.demo {
+        demo::only_from_here(&site, &call.parts)?;
+        Viewer {
+            environment: running.environment,
+            connections: true,
+            integrations: true,
         }
-        None => match viewer(&site, call.headers()).await? {
-            Some(viewer) => viewer,
-            None => {
-                let mut response = html(StatusCode::UNAUTHORIZED, &LoginPage { files })?;
-                let challenge = HeaderValue::from_static("Basic realm=\"Patchbay\", charset=\"UTF-8\"");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-                return Ok(response);
-            }
-        },
+    } else if let Some(viewer) = viewer(&site, call.headers()).await? {
+        viewer
+    } else {
+        let mut response = html(StatusCode::UNAUTHORIZED, &LoginPage { files })?;
+        let challenge = HeaderValue::from_static("Basic realm=\"Patchbay\", charset=\"UTF-8\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        return Ok(response);
     };
     let Some(environment) = environments::get(context, viewer.environment).await? else {
         return Err(ApiError::new(&codes::FORBIDDEN).message("The key belongs to no environment"));

@@ -145,7 +145,7 @@ async fn an_answer_after_an_hour_is_too_late() {
     let world = World::new().await;
     let token = world.session(&[]).await;
     let (back, cookie) = world.to_provider(&token, "").await;
-    world.clock.advance(Duration::from_secs(61 * 60));
+    world.clock.advance(Duration::from_mins(61));
     let page = world.send("GET", &back, &[("cookie", &cookie)], "").await;
     assert_eq!(page.status, 400);
     assert!(page.text.contains("too old"), "{}", page.text);

@@ -2,8 +2,9 @@
 
 #![allow(
     dead_code,
+    clippy::unwrap_used,
     clippy::allow_attributes,
-    reason = "every test program uses another part of the harness, so `expect` would be wrong in some"
+    reason = "every test program uses another part of the harness, so `expect` would be wrong in some; a harness that cannot be set up fails the test"
 )]
 
 use std::net::SocketAddr;
