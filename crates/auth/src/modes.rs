@@ -45,7 +45,7 @@ pub struct ModeNotBuilt(pub AuthMode);
 impl ModeNotBuilt {
     /// The documented code on the wire: HTTP 400, and `auth_mode_err` in the popup.
     pub fn code(self) -> &'static str {
-        "unsupported_auth_mode"
+        "auth_mode_not_supported"
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(built, ["OAUTH2", "OAUTH2_CC", "BASIC", "API_KEY", "NONE"]);
         assert_eq!(
             require_built(AuthMode::Bill).unwrap_err().code(),
-            "unsupported_auth_mode"
+            "auth_mode_not_supported"
         );
     }
 }

@@ -10,6 +10,7 @@ pub mod caches;
 pub mod connect_sessions;
 pub mod connections;
 pub mod context;
+pub mod deliveries;
 pub mod environments;
 pub mod integrations;
 pub mod maintenance;

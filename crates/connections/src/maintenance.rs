@@ -115,7 +115,7 @@ pub async fn refresh_idle(context: &Arc<Context>) -> Result<(), DbError> {
                     tracing::warn!(%error, "an idle connection could not be read");
                 }
                 Err(error) => {
-                    tracing::debug!(%error, connection = %stale.id, "an idle connection is not well")
+                    tracing::debug!(%error, connection = %stale.id, "an idle connection is not well");
                 }
             }
         }

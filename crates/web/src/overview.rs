@@ -206,10 +206,7 @@ async fn deliveries(context: &Context, environment: EnvironmentId) -> Result<Vec
         limit: ROWS,
         ..DeliveryFilter::default()
     };
-    context
-        .store
-        .read(move |tx| Box::pin(async move { patchbay_store::deliveries::list(tx, &filter).await }))
-        .await
+    patchbay_connections::deliveries::list(context, filter).await
 }
 
 fn shown_connection(row: ConnectionSummary) -> ShownConnection {

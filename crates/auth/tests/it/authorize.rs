@@ -309,13 +309,13 @@ fn flows_that_cannot_work_are_refused_at_once() {
     let code = oauth2(json!({"token_params": {"grant_type": "authorization_code"}}));
     assert!(begin(&provider("acme", code), &Given::default()).is_ok());
     let error = begin(&provider("tiktok-ads", oauth2(json!({}))), &Given::default()).unwrap_err();
-    assert_eq!(error.code(), "unsupported_auth_mode");
+    assert_eq!(error.code(), "auth_mode_not_supported");
     let error = begin(
         &provider("acme", oauth2(json!({"installation": "outbound"}))),
         &Given::default(),
     )
     .unwrap_err();
-    assert_eq!(error.code(), "unsupported_auth_mode");
+    assert_eq!(error.code(), "auth_mode_not_supported");
 }
 
 #[test]
