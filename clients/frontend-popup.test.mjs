@@ -115,7 +115,7 @@ describe('@nangohq/frontend in Chromium: popup', () => {
     const { token } = await world.session({ tags: {}, allowed_integrations: ['oauth', 'none'] });
     for (const [key, args, type] of [
       ['no-such', [], 'provider_config_err'],
-      ['api-key', [], 'integration_not_allowed'],
+      ['oauth-tenant', [], 'integration_not_allowed'],
       ['none', [], 'auth_mode_err'],
       ['oauth', ['an-id-of-my-own'], 'invalid_query_params']
     ]) {

@@ -194,6 +194,18 @@ describe('@nangohq/node: proxy', () => {
     assert.equal(Object.fromEntries(data.headers)['x-api-key'], API_KEY);
   });
 
+  test('a redirect to another origin loses the credentials, unless the caller wants them forwarded', async () => {
+    const to = `${world.receiver.url}/landed`;
+    const landed = () => world.receiver.received.filter(({ path }) => path === '/landed');
+    const config = { endpoint: '/redirect', params: { to }, providerConfigKey: 'api-key', headers: { 'X-Plain': 'kept' } };
+    await nango.get(config);
+    assert.ok(!('x-api-key' in landed()[0].headers), 'the key stays at its origin');
+    assert.ok(!Object.values(landed()[0].headers).includes(API_KEY));
+    await nango.get({ ...config, forwardHeadersOnRedirect: true });
+    assert.equal(landed()[1].headers['x-api-key'], API_KEY);
+    assert.equal(landed()[1].headers['x-plain'], 'kept');
+  });
+
   test('an expired token is refreshed before the request', async () => {
     const { access_token: stale, refresh_token } = await world.sample.issue();
     await world.import('oauth', {

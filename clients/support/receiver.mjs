@@ -5,7 +5,7 @@ import { until } from './wait.mjs';
 
 /** A webhook receiver on loopback. Every path is an inbox of its own. */
 export class Receiver {
-  /** Everything that arrived: `{path, headers, raw, body}`, in order. */
+  /** Everything that arrived: `{path, method, headers, raw, body}`, in order. */
   received = [];
   #answers = new Map();
 
@@ -23,7 +23,7 @@ export class Receiver {
     request.on('data', (piece) => pieces.push(piece));
     request.on('end', () => {
       const raw = Buffer.concat(pieces).toString('utf8');
-      this.received.push({ path: request.url, method: request.method, headers: request.headers, raw, body: JSON.parse(raw) });
+      this.received.push({ path: request.url, method: request.method, headers: request.headers, raw, body: raw === '' ? null : JSON.parse(raw) });
       response.statusCode = this.#answers.get(request.url)?.shift() ?? 200;
       response.end();
     });
