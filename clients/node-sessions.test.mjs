@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { Nango } from '@nangohq/node';
 import { TIME_Z, World, assertRefused } from './harness.mjs';
 
 describe('@nangohq/node: connect sessions', () => {
@@ -124,8 +125,13 @@ describe('@nangohq/node: connect sessions', () => {
 
   test('waitForConnection ends when its caller gives up, and when the key is refused', async () => {
     const giveUp = new AbortController();
-    const waiting = world.nango.waitForConnection('none', 'nobody', { signal: giveUp.signal });
-    giveUp.abort();
+    // After the first poll was answered: the client looks at its signal between polls only.
+    const onFulfilled = (response) => {
+      setImmediate(() => giveUp.abort());
+      return response;
+    };
+    const impatient = new Nango({ host: world.server.url, secretKey: world.key }, { interceptors: { response: { onFulfilled } } });
+    const waiting = impatient.waitForConnection('none', 'nobody', { signal: giveUp.signal });
     await assert.rejects(waiting, /aborted/);
     const stranger = world.client({ secretKey: '8f14e45f-ceea-467a-9af0-fd1ae0e1b4c4' });
     await assertRefused(stranger.waitForConnection('none', 'nobody'), 401, 'unknown_account');
