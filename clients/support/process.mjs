@@ -94,14 +94,16 @@ export class Patchbay {
     await until(
       'the server is ready',
       async () => {
-        if (ended) throw new Error(`${BINARY} ended at once: ${JSON.stringify(ended)} ${ended.error ?? ''}\n${this.log()}`);
+        if (ended) throw new Error(`${BINARY} ended at once: ${JSON.stringify(ended)} ${ended.error ?? ''}`);
         const response = await fetch(`${this.url}/ready`).catch(() => null);
         return response?.status === 200;
       },
       PATIENCE
     ).catch((error) => {
       this.#child.kill('SIGKILL');
-      throw new Error(`${error.message}\n${this.log()}`);
+      const log = this.log();
+      rmSync(this.home, { recursive: true, force: true });
+      throw new Error(`${error.message}\n${log}`);
     });
   }
 
