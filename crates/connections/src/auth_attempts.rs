@@ -17,13 +17,15 @@ use patchbay_store::{auth_attempts, connect_sessions, integrations};
 use patchbay_types::auth_attempts::AuthAttempt;
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{AuthOperation, Change, ConnectionUpsert};
-use patchbay_types::{AuthAttemptId, AuthMode, DeliveryId, JsonMap};
+use patchbay_types::operations::OperationState;
+use patchbay_types::{AuthAttemptId, AuthMode, DeliveryId, JsonMap, OperationId};
 use serde_json::Value;
 use url::Url;
 
 use crate::admission::{Admission, Refusal, Wish, admit};
 use crate::connections::{NewConnection, expiry_to_check, store};
 use crate::context::{Context, StateCookie};
+use crate::logbook::{Conclusion, conclude};
 use crate::outbox::{AuthEvent, enqueue_auth};
 use crate::results::AuthResult;
 
@@ -135,7 +137,7 @@ pub async fn begin(
         client_override: admission.client_override,
         connect_session: Some(admission.session.id),
         ws_client_id,
-        operation_id: None,
+        operation_id: admission.session.operation_id.clone(),
         created_at: context.ambient.now(),
     };
     let id = AuthAttemptId(state.clone());
@@ -449,6 +451,15 @@ async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Fa
                     None => None,
                 };
                 let spec = session.as_ref().map(|session| &session.spec);
+                let conclusion = Conclusion {
+                    environment: environment.id,
+                    integration: attempt.integration_id,
+                    connection: None,
+                    state: OperationState::Failed,
+                    text: &message,
+                };
+                let fresh = OperationId(ambient.time_ordered_uuid().to_string());
+                let log = conclude(tx, attempt.operation_id, fresh, &conclusion).await?;
                 let event = AuthEvent {
                     environment: &environment,
                     operation: AuthOperation::Creation,
@@ -461,7 +472,7 @@ async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Fa
                     end_user: None,
                     webhook_url_override: spec.and_then(|spec| spec.webhook_url_override.as_deref()),
                     error: Some((webhook_type, &message)),
-                    log: attempt.operation_id.as_ref(),
+                    log: Some(&log),
                 };
                 enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await
             })

@@ -14,6 +14,7 @@ use patchbay_types::connections::{
 use patchbay_types::end_users::{EndUserInput, OrganizationInput};
 use patchbay_types::environments::Environment;
 use patchbay_types::integrations::Integration;
+use patchbay_types::operations::OperationState;
 use patchbay_types::tags::TagIssue;
 use patchbay_types::{
     AuthMode, ConnectionId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap, OperationId, Tags,
@@ -22,6 +23,7 @@ use patchbay_types::{
 
 use crate::caches::{Changed, ConnectionName};
 use crate::context::Context;
+use crate::logbook::{Conclusion, conclude};
 use crate::outbox::{AuthEvent, enqueue_auth};
 
 /// Why a connection could not be imported, patched or deleted.
@@ -254,8 +256,21 @@ pub(crate) async fn store(
                     upsert.end_user = Change::Set(Some(linked));
                 }
                 let (connection, done) = connections::upsert(tx, owner.id, &upsert).await?;
+                let text = match done {
+                    AuthOperation::Override => "The connection was authorized again",
+                    _ => "The connection was made",
+                };
+                let conclusion = Conclusion {
+                    environment: owner.id,
+                    integration: upsert.integration_id,
+                    connection: Some(connection.id),
+                    state: OperationState::Success,
+                    text,
+                };
+                let fresh = OperationId(ambient.time_ordered_uuid().to_string());
+                let log = conclude(tx, operation, fresh, &conclusion).await?;
                 let mut event = AuthEvent::of(&owner, &connection, auth_mode, done);
-                event.log = operation.as_ref();
+                event.log = Some(&log);
                 enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
                 tx.notify(Changed::Connection(name_of(&connection)).notice());
                 Ok::<_, ConnectionError>(connection)

@@ -13,6 +13,7 @@ pub mod context;
 pub mod deliveries;
 pub mod environments;
 pub mod integrations;
+mod logbook;
 pub mod maintenance;
 mod outbox;
 pub mod refresh;
