@@ -15,7 +15,7 @@ use patchbay_store::db::{DbError, Notice, Topic};
 use patchbay_store::deliveries::{self, Attempt, AttemptOutcome};
 use patchbay_types::Timestamp;
 use patchbay_types::deliveries::Delivery;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use url::Url;
@@ -51,6 +51,8 @@ pub struct Deliverer {
     client: Client,
     settings: Settings,
     free: Arc<Semaphore>,
+    /// An attempt was put off: the next look may have to be earlier than planned.
+    put_off: Notify,
     holder: String,
 }
 
@@ -64,6 +66,7 @@ impl Deliverer {
             client,
             settings,
             free,
+            put_off: Notify::new(),
             holder,
         })
     }
@@ -97,6 +100,7 @@ impl Deliverer {
                 let due = self.next_due().await;
                 tokio::select! {
                     () = woken(&mut notices) => {}
+                    () = self.put_off.notified() => {}
                     () = self.context.ambient.clock.sleep_until(due) => {}
                     () = stopping.cancelled() => return,
                 }
@@ -203,6 +207,7 @@ impl Deliverer {
         error: Option<String>,
         millis: i128,
     ) {
+        let put_off = matches!(outcome, AttemptOutcome::RetryAt(_));
         let (id, holder) = (delivery.id.clone(), self.holder.clone());
         let recorded = self
             .context
@@ -221,6 +226,9 @@ impl Deliverer {
                 })
             })
             .await;
+        if put_off {
+            self.put_off.notify_one();
+        }
         if let Err(error) = recorded {
             // The claim will end and the delivery will be sent again: at least once, as promised.
             tracing::warn!(%error, delivery = %delivery.id, "a webhook attempt was not recorded");
