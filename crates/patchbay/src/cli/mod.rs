@@ -11,6 +11,7 @@ mod env;
 mod explain;
 mod keys;
 mod logs;
+mod openapi;
 mod output;
 mod serve;
 mod settings;
@@ -126,9 +127,7 @@ pub fn run(cli: &Cli, out: &mut Output<'_>) -> anyhow::Result<Exit> {
             let own_directory = flags.0.with_default("data_dir", DEMO_DATA_DIR);
             configured(&own_directory, out, |config, out| serving(serve::demo(config, out)))
         }
-        Command::Openapi => {
-            anyhow::bail!("this command is not built yet")
-        }
+        Command::Openapi => block_on(openapi::run(out)),
     }
 }
 
