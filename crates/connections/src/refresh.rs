@@ -383,19 +383,31 @@ async fn claim(
         .write(move |tx| {
             Box::pin(async move {
                 let now = tx.now();
+                let verdict = |connection: &Connection| {
+                    let answered = freshness == Freshness::Forced && connection.generation > seen;
+                    if answered || !needs_refresh(&context_in, connection, freshness, now) {
+                        return Some(Claim::Done(connection.clone()));
+                    }
+                    (freshness == Freshness::Usual && gate(connection, now).is_some())
+                        .then(|| Claim::Refused(connection.clone()))
+                };
                 let Some(connection) = connections::find_by_row(tx, row).await? else {
                     return Ok(Claim::Unknown);
                 };
-                let answered = freshness == Freshness::Forced && connection.generation > seen;
-                if answered || !needs_refresh(&context_in, &connection, freshness, now) {
-                    return Ok(Claim::Done(connection));
-                }
-                if freshness == Freshness::Usual && gate(&connection, now).is_some() {
-                    return Ok(Claim::Refused(connection));
+                if let Some(claim) = verdict(&connection) {
+                    return Ok(claim);
                 }
                 let Some(lease) = leases::acquire(tx, &leases::refresh_of(row), &holder, LEASE).await? else {
                     return Ok(Claim::Wait);
                 };
+                // Again, now that nobody else can: the winner may have saved and gone since the first look.
+                let Some(connection) = connections::find_by_row(tx, row).await? else {
+                    return Ok(Claim::Unknown);
+                };
+                if let Some(claim) = verdict(&connection) {
+                    leases::release(tx, &lease).await?;
+                    return Ok(claim);
+                }
                 let left = refreshes::find_intent(tx, row).await?;
                 let interrupted = left.is_some_and(|intent| intent.generation == connection.generation);
                 let intent = RefreshIntent {

@@ -22,6 +22,7 @@ use patchbay_api::server::{ServerOptions, serve};
 use patchbay_api::status::Readiness;
 use patchbay_api::{Service, ServiceOptions};
 use patchbay_connections::{Context, maintenance};
+use patchbay_store::leases;
 use patchbay_web::Demo;
 use patchbay_webhooks::Deliverer;
 use url::Url;
@@ -91,6 +92,9 @@ pub async fn start_with(
     let address = listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
     let public_url = house::public_url(&config, address.map_or(config.server.listen.port, |bound| bound.port()));
     let (store, key_source) = house::open_or_make(&config, &ambient).await?;
+    if lock.is_some() {
+        store.write(|tx| Box::pin(async move { leases::end_all(tx).await })).await?;
+    }
     let trust = house::trust(&config)?;
     let clients = Clients::new(&config, &trust, &ambient);
     let catalogue = house::catalogue(&config);
