@@ -142,9 +142,8 @@ fn webhook_url(context: &Context, body: &JsonMap) -> Result<Change<Option<String
         given => given.cloned(),
     };
     let rules = string().url_or_empty().optional();
-    let url = match rules.validate(given) {
-        Ok(Some(Value::String(url))) => url,
-        _ => return Err(refusal(&codes::INVALID_BODY, "`webhook_url_override` is no URL")),
+    let Ok(Some(Value::String(url))) = rules.validate(given) else {
+        return Err(refusal(&codes::INVALID_BODY, "`webhook_url_override` is no URL"));
     };
     check_webhook_url(context, &url, &["webhook_url_override"]).map_err(ApiError::legacy)?;
     Ok(Change::Set(Some(url)))

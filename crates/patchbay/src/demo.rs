@@ -39,7 +39,7 @@ const SHOWN_HEADERS: [&str; 5] = [
 ];
 
 /// The provider's entries. Tokens live a minute; the short buffer lets every refresh be watched.
-const CATALOGUE: &str = r#"# Written by `patchbay demo` at every start.
+const CATALOGUE: &str = r"# Written by `patchbay demo` at every start.
 sample-oauth:
   display_name: 'COMPANY'
   categories: [other]
@@ -110,7 +110,7 @@ sample-client-credentials:
       title: Client secret
       description: For the demonstration it is SECRET.
       secret: true
-"#;
+";
 
 /// Why the demonstration cannot begin.
 #[derive(Debug, thiserror::Error)]

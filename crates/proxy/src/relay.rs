@@ -295,7 +295,7 @@ impl<'a> Relay<'a> {
         let mut renewed = false;
         loop {
             let Some(body) = payload.next() else {
-                return Err(self.consumed());
+                return Err(ProxyError::BodyTooLarge);
             };
             let outcome = self.send(&connection, body, &payload).await;
             if let Ok(response) = &outcome
@@ -412,9 +412,8 @@ impl<'a> Relay<'a> {
         };
         let forward = match self.controls.forward_headers_on_redirect {
             RedirectHeaders::Forward => AcrossOrigins::Send,
-            RedirectHeaders::Withhold => AcrossOrigins::Withhold,
             RedirectHeaders::AsDefined if definition.proxy.forward_headers_on_redirect => AcrossOrigins::Send,
-            RedirectHeaders::AsDefined => AcrossOrigins::Withhold,
+            RedirectHeaders::AsDefined | RedirectHeaders::Withhold => AcrossOrigins::Withhold,
         };
         let rules = Rules {
             credentials: Hidden::Named(&secret),
@@ -467,9 +466,6 @@ impl<'a> Relay<'a> {
         Err(patchbay_outbound::Error::TooManyRedirects { limit: MAX_REDIRECTS }.into())
     }
 
-    fn consumed(&self) -> ProxyError {
-        ProxyError::BodyTooLarge
-    }
 }
 
 fn subject<'a>(
