@@ -67,7 +67,12 @@ pub struct Running {
 ///
 /// # Errors
 /// The data directory, the port, the database, the key or the configuration; in words for the operator.
-pub async fn start(config: Config, ambient: Ambient, role: Role, exports_traces: bool) -> anyhow::Result<Running> {
+pub async fn start(
+    config: Config,
+    ambient: Ambient,
+    role: Role,
+    exports_traces: bool,
+) -> anyhow::Result<Running> {
     start_with(config, ambient, role, exports_traces, async |_| Ok(None)).await
 }
 
@@ -89,11 +94,19 @@ pub async fn start_with(
         Role::All => Some(server::bind(&config.server.listen).await?),
         Role::Worker => None,
     };
-    let address = listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
-    let public_url = house::public_url(&config, address.map_or(config.server.listen.port, |bound| bound.port()));
+    let address = listener
+        .as_ref()
+        .map(tokio::net::TcpListener::local_addr)
+        .transpose()?;
+    let public_url = house::public_url(
+        &config,
+        address.map_or(config.server.listen.port, |bound| bound.port()),
+    );
     let (store, key_source) = house::open_or_make(&config, &ambient).await?;
     if lock.is_some() {
-        store.write(|tx| Box::pin(async move { leases::end_all(tx).await })).await?;
+        store
+            .write(|tx| Box::pin(async move { leases::end_all(tx).await }))
+            .await?;
     }
     let trust = house::trust(&config)?;
     let clients = Clients::new(&config, &trust, &ambient);
@@ -114,11 +127,29 @@ pub async fn start_with(
     if let Some(listener) = listener {
         let demo = demo(&context).await?;
         let service = service(&config, &context, &ready, demo)?;
-        let handler = Observed { handler: service, clock: ambient.clock.clone(), exports_traces };
-        let options = ServerOptions { drain: config.server.shutdown_grace, ..ServerOptions::default() };
-        ambient.tasks.spawn(serve(listener, handler, ambient.clone(), options));
+        let handler = Observed {
+            handler: service,
+            clock: ambient.clock.clone(),
+            exports_traces,
+        };
+        let options = ServerOptions {
+            drain: config.server.shutdown_grace,
+            ..ServerOptions::default()
+        };
+        ambient
+            .tasks
+            .spawn(serve(listener, handler, ambient.clone(), options));
     }
-    Ok(Running { address, public_url, context, provisions, key_source, ready, config, _lock: lock })
+    Ok(Running {
+        address,
+        public_url,
+        context,
+        provisions,
+        key_source,
+        ready,
+        config,
+        _lock: lock,
+    })
 }
 
 impl Running {
@@ -164,7 +195,10 @@ pub fn service(
     );
     endpoints.extend(patchbay_web::routes(
         context,
-        patchbay_web::Options { limiter: Some(limiter.clone()), demo },
+        patchbay_web::Options {
+            limiter: Some(limiter.clone()),
+            demo,
+        },
     ));
     endpoints.push(metrics_route());
     let public = &context.settings.public_url;
@@ -179,7 +213,10 @@ pub fn service(
         cors: CorsHeaders::new(&context.settings.connect_url.origin().ascii_serialization()),
         proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
         fallback: None,
-        info: Info { version: env!("CARGO_PKG_VERSION").to_owned(), server_url: public.to_string() },
+        info: Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            server_url: public.to_string(),
+        },
     };
     Ok(Service::new(endpoints, options)?)
 }
@@ -194,9 +231,10 @@ fn metrics_route() -> Endpoint {
         .responds_with(200, "text/plain")
         .handler(&(), async |(), _: Call| {
             let mut response = Response::new(axum::body::Body::from(metrics::render()));
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(metrics::CONTENT_TYPE),
+            );
             Ok(response)
         })
 }

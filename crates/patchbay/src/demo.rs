@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use patchbay_ambient::Ambient;
+use patchbay_connections::Context;
 use patchbay_connections::api_keys::{self, ApiKeyError, KeyRef};
 use patchbay_connections::environments::{self, EnvironmentError, EnvironmentRef};
 use patchbay_connections::integrations::{self, AppCredentials, IntegrationError, NewIntegration};
-use patchbay_connections::Context;
 use patchbay_sample::{Received, SampleHandle};
 use patchbay_store::db::DbError;
 use patchbay_types::{AccountId, AuthMode, EnvironmentId, IntegrationKey, ScopeSet, Secret};
@@ -153,7 +153,9 @@ pub fn catalogue_text(base_url: &str) -> String {
         ("SECRET", patchbay_sample::CLIENT_SECRET),
     ]
     .into_iter()
-    .fold(CATALOGUE.to_owned(), |text, (placeholder, value)| replace_word(&text, placeholder, value))
+    .fold(CATALOGUE.to_owned(), |text, (placeholder, value)| {
+        replace_word(&text, placeholder, value)
+    })
 }
 
 /// Replaces `word` where no letter follows or precedes it, so that `API_KEY` keeps its `KEY`.
@@ -199,7 +201,12 @@ pub async fn prepare(context: &Arc<Context>, provider: &SampleHandle) -> Result<
         }
     })
     .await?;
-    for key in [OAUTH, "sample-api-key", "sample-basic", "sample-client-credentials"] {
+    for key in [
+        OAUTH,
+        "sample-api-key",
+        "sample-basic",
+        "sample-client-credentials",
+    ] {
         integrate(context, environment.id, key)
             .await
             .map_err(|error| DemoError::Integration(key, error))?;
@@ -258,7 +265,10 @@ async fn key_of(
 ) -> Result<Secret, DemoError> {
     let all = api_keys::list(context, account, Some(environment)).await?;
     let full = ScopeSet::full_environment();
-    let found = all.into_iter().find(|key| key.scopes == full).ok_or(DemoError::NoKey)?;
+    let found = all
+        .into_iter()
+        .find(|key| key.scopes == full)
+        .ok_or(DemoError::NoKey)?;
     let key = api_keys::get(context, account, Some(environment), KeyRef::Id(found.id)).await?;
     Ok(key.secret)
 }
@@ -270,7 +280,10 @@ fn observed(provider: &SampleHandle, signing_key: &Secret) -> Observed {
     Observed {
         refreshes: counts.token_refresh,
         requests: counts.api + counts.whoami,
-        webhooks: received.iter().map(|delivery| observed_webhook(delivery, signing_key)).collect(),
+        webhooks: received
+            .iter()
+            .map(|delivery| observed_webhook(delivery, signing_key))
+            .collect(),
     }
 }
 

@@ -28,9 +28,15 @@ pub(crate) fn lacks_boundary(content_type: Option<&str>) -> bool {
     let Some(value) = content_type else { return true };
     let mut parts = value.split(';').map(str::trim);
     let is_multipart = parts.next().is_some_and(|essence| {
-        essence.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"))
+        essence
+            .get(..10)
+            .is_some_and(|start| start.eq_ignore_ascii_case("multipart/"))
     });
-    is_multipart && !parts.any(|part| part.get(..9).is_some_and(|name| name.eq_ignore_ascii_case("boundary=")))
+    is_multipart
+        && !parts.any(|part| {
+            part.get(..9)
+                .is_some_and(|name| name.eq_ignore_ascii_case("boundary="))
+        })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use patchbay_auth::request::{self, BuildError, HeaderOrigin, Subject, Wanted};
@@ -233,7 +235,9 @@ impl<'a> Relay<'a> {
                 .map(str::to_owned)
         };
         // An encoded body is passed on as it is: what it says cannot be read here.
-        let is_encoded = headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+        let is_encoded = headers
+            .get(CONTENT_ENCODING)
+            .is_some_and(|coding| coding != "identity");
         let conversion = match conversion(text(&given).as_deref(), text(&wanted).as_deref()) {
             _ if is_encoded => Conversion::Pass,
             conversion => conversion,
@@ -465,7 +469,6 @@ impl<'a> Relay<'a> {
         }
         Err(patchbay_outbound::Error::TooManyRedirects { limit: MAX_REDIRECTS }.into())
     }
-
 }
 
 fn subject<'a>(

@@ -125,7 +125,9 @@ pub fn run(cli: &Cli, out: &mut Output<'_>) -> anyhow::Result<Exit> {
         }),
         Command::Demo(flags) => {
             let own_directory = flags.0.with_default("data_dir", DEMO_DATA_DIR);
-            configured(&own_directory, out, |config, out| serving(serve::demo(config, out)))
+            configured(&own_directory, out, |config, out| {
+                serving(serve::demo(config, out))
+            })
         }
         Command::Openapi => block_on(openapi::run(out)),
     }
@@ -160,7 +162,10 @@ fn configured(
 
 /// Runs the server's future on all processors.
 fn serving<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
 }
 
 /// Runs a command on the opened house.

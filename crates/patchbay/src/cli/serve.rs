@@ -35,13 +35,23 @@ pub(super) async fn demo(config: &Config, out: &mut Output<'_>) -> anyhow::Resul
     let provider = demo::start_provider(&ambient).await?;
     let mut config = config.clone();
     crate::datadir::prepare(&config.storage)?;
-    config.catalog.paths.push(demo::write_catalogue(&config.storage.data_dir, &provider)?);
+    config
+        .catalog
+        .paths
+        .push(demo::write_catalogue(&config.storage.data_dir, &provider)?);
     if is_default(&config, "allow_private_networks") {
         config.outbound.allow_private_networks = PrivateNetworks::loopback();
     }
-    let prepared = async |context: &Arc<Context>| Ok(Some(Arc::new(demo::prepare(context, &provider).await?)));
-    let running =
-        app::start_with(config.clone(), ambient, Role::All, telemetry.exports_traces(), prepared).await?;
+    let prepared =
+        async |context: &Arc<Context>| Ok(Some(Arc::new(demo::prepare(context, &provider).await?)));
+    let running = app::start_with(
+        config.clone(),
+        ambient,
+        Role::All,
+        telemetry.exports_traces(),
+        prepared,
+    )
+    .await?;
     out.line(format!(
         "The demonstration is ready. Open {} and follow the page.\n\n  Sample provider  {}\n  Data             {}",
         running.public_url,
@@ -53,7 +63,10 @@ pub(super) async fn demo(config: &Config, out: &mut Output<'_>) -> anyhow::Resul
 
 /// Whether nobody set `key`.
 pub(super) fn is_default(config: &Config, key: &str) -> bool {
-    config.effective.iter().any(|setting| setting.key == key && setting.origin == Origin::Default)
+    config
+        .effective
+        .iter()
+        .any(|setting| setting.key == key && setting.origin == Origin::Default)
 }
 
 fn telemetry(config: &Config, ambient: &Ambient) -> anyhow::Result<Telemetry> {
@@ -69,7 +82,10 @@ async fn finish(signals: &mut Signals, running: Running, telemetry: Telemetry) -
     let ended = until_stopped(signals, running).await;
     telemetry.flush(FLUSH).await;
     if let Shutdown::TimedOut(left) = ended {
-        tracing::warn!(left, "the shutdown grace ran out; what was left is finished after the next start");
+        tracing::warn!(
+            left,
+            "the shutdown grace ran out; what was left is finished after the next start"
+        );
     }
     Ok(Exit::Done)
 }
@@ -87,7 +103,10 @@ async fn until_stopped(signals: &mut Signals, running: Running) -> Shutdown {
 /// What the operator needs to go on; secrets made just now are shown here and never again.
 fn greet(config: &Config, role: Role, running: &Running, out: &mut Output<'_>) -> std::io::Result<()> {
     if role == Role::Worker {
-        return out.line(format!("Patchbay {} works on deliveries and maintenance.", env!("CARGO_PKG_VERSION")));
+        return out.line(format!(
+            "Patchbay {} works on deliveries and maintenance.",
+            env!("CARGO_PKG_VERSION")
+        ));
     }
     let url = running.public_url.as_str().trim_end_matches('/');
     out.line(format!("Patchbay {} is ready.", env!("CARGO_PKG_VERSION")))?;
@@ -95,7 +114,10 @@ fn greet(config: &Config, role: Role, running: &Running, out: &mut Output<'_>) -
     out.line(format!("  Overview {url}/overview"))?;
     out.line(format!("  Data     {}", config.storage.data_dir.display()))?;
     if let KeySource::Made(path) = &running.key_source {
-        out.line(format!("  Key file {} (made just now: back it up apart from the data)", path.display()))?;
+        out.line(format!(
+            "  Key file {} (made just now: back it up apart from the data)",
+            path.display()
+        ))?;
     }
     for made in &running.provisions.created {
         let configured = config
@@ -103,11 +125,18 @@ fn greet(config: &Config, role: Role, running: &Running, out: &mut Output<'_>) -
             .get(&made.environment.name)
             .is_some_and(|environment| environment.api_key.is_some());
         if configured {
-            out.line(format!("  Environment {} was made with the configured API key.", made.environment.name))?;
+            out.line(format!(
+                "  Environment {} was made with the configured API key.",
+                made.environment.name
+            ))?;
         } else if made.environment.name.as_str() == "dev" {
-            out.line(format!("  API key of `dev`, shown this once: {}", made.secret.expose()))?;
+            out.line(format!(
+                "  API key of `dev`, shown this once: {}",
+                made.secret.expose()
+            ))?;
         } else {
-            out.line(format!("  Environment {} was made; `patchbay keys create --env {}` makes a key for it.",
+            out.line(format!(
+                "  Environment {} was made; `patchbay keys create --env {}` makes a key for it.",
                 made.environment.name, made.environment.name
             ))?;
         }

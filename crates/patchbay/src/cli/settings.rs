@@ -21,7 +21,9 @@ impl SettingFlags {
     #[must_use]
     pub fn with_default(&self, key: &str, value: &str) -> Self {
         let mut flags = self.clone();
-        let unsaid = self.load().is_ok_and(|config| super::serve::is_default(&config, key));
+        let unsaid = self
+            .load()
+            .is_ok_and(|config| super::serve::is_default(&config, key));
         if unsaid {
             flags.values.insert(key.to_owned(), vec![value.to_owned()]);
         }

@@ -130,10 +130,16 @@ mod tests {
     }
 
     async fn ask(target: &str, status: StatusCode) {
-        let observed =
-            Observed { handler: Answers(status), clock: Arc::new(SystemClock), exports_traces: false };
+        let observed = Observed {
+            handler: Answers(status),
+            clock: Arc::new(SystemClock),
+            exports_traces: false,
+        };
         let request = Request::get(target)
-            .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+            .header(
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            )
             .body(Body::empty())
             .unwrap();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -143,12 +149,19 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_one_line_without_its_secrets() {
         let (capture, _guard) = Capture::start(LogFormat::Text);
-        ask("/oauth/callback?state=planted-state&code=planted-code", StatusCode::OK).await;
+        ask(
+            "/oauth/callback?state=planted-state&code=planted-code",
+            StatusCode::OK,
+        )
+        .await;
         let text = capture.text();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains("DEBUG") && text.contains("status=200"), "{text}");
         assert!(text.contains("/oauth/callback?state=***&code=***"), "{text}");
-        assert!(text.contains("trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\""), "{text}");
+        assert!(
+            text.contains("trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\""),
+            "{text}"
+        );
         assert!(!text.contains("planted-"), "{text}");
     }
 
