@@ -31,7 +31,9 @@ use crate::schema::{Issue, Object, Schema, SchemaExt, anything, object, patterns
 pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
     use submissions::Endpoint as Form;
     let fields = |names: &[&'static str]| -> Option<Schema> {
-        let all = names.iter().fold(object().loose(), |all, name| all.field(name, string().optional()));
+        let all = names
+            .iter()
+            .fold(object().loose(), |all, name| all.field(name, string().optional()));
         Some(all.into())
     };
     vec![
@@ -40,7 +42,12 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             "/oauth2/auth/{providerConfigKey}",
             "Connect with an OAuth client of the end user's own",
             Form::ClientCredentials,
-            fields(&["client_id", "client_secret", "client_certificate", "client_private_key"]),
+            fields(&[
+                "client_id",
+                "client_secret",
+                "client_certificate",
+                "client_private_key",
+            ]),
         ),
         served(
             context,
@@ -66,10 +73,18 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
         refused(context, "/auth/two-step/{providerConfigKey}", AuthMode::TwoStep),
         refused(context, "/auth/jwt/{providerConfigKey}", AuthMode::Jwt),
         refused(context, "/auth/bill/{providerConfigKey}", AuthMode::Bill),
-        refused(context, "/auth/signature/{providerConfigKey}", AuthMode::Signature),
+        refused(
+            context,
+            "/auth/signature/{providerConfigKey}",
+            AuthMode::Signature,
+        ),
         refused(context, "/auth/tba/{providerConfigKey}", AuthMode::Tba),
         refused(context, "/auth/aws-sigv4/{providerConfigKey}", AuthMode::AwsSigV4),
-        refused(context, "/auth/oauth-outbound/{providerConfigKey}", AuthMode::OAuth2),
+        refused(
+            context,
+            "/auth/oauth-outbound/{providerConfigKey}",
+            AuthMode::OAuth2,
+        ),
     ]
 }
 
@@ -85,10 +100,22 @@ pub struct ByKey {
 /// are ignored, as old clients expect.
 pub fn browser_query() -> Object {
     object()
-        .field("connect_session_token", anything().describe("Token of the connect session"))
-        .field("params", anything().describe("Connection parameters, texts: `params[subdomain]=acme`"))
-        .field("authorization_params", anything().describe("Further parameters of the authorization page, texts"))
-        .field("connection_id", anything().describe("Refused together with a session token"))
+        .field(
+            "connect_session_token",
+            anything().describe("Token of the connect session"),
+        )
+        .field(
+            "params",
+            anything().describe("Connection parameters, texts: `params[subdomain]=acme`"),
+        )
+        .field(
+            "authorization_params",
+            anything().describe("Further parameters of the authorization page, texts"),
+        )
+        .field(
+            "connection_id",
+            anything().describe("Refused together with a session token"),
+        )
         .loose()
 }
 
@@ -117,11 +144,7 @@ const OVERRIDES: [&str; 3] = [
 
 /// The session of an authorization route's caller, once the rules are kept that need no look-up: the form of the
 /// integration's key, and no `connection_id` of the browser's own choice.
-pub fn session_for(
-    principal: &Principal,
-    key: &str,
-    query: &JsonMap,
-) -> Result<ConnectSession, ApiError> {
+pub fn session_for(principal: &Principal, key: &str, query: &JsonMap) -> Result<ConnectSession, ApiError> {
     let given = serde_json::json!({ "providerConfigKey": key });
     let checked = by_key().parse::<ByKey>(Some(given));
     checked.map_err(|error| ApiError::from_parse(Layer::Params, error))?;
@@ -240,7 +263,9 @@ fn failure(error: SubmitError, form: submissions::Endpoint) -> ApiError {
             .message("client_secret is missing, and so is client_private_key"),
         SubmitError::Refused(refusal) => refusal_error(refusal, unknown_status(form)),
         SubmitError::TestFailed(message) => ApiError::new(&codes::CONNECTION_TEST_FAILED).message(message),
-        SubmitError::NoToken(message) => ApiError::new(&codes::CLIENT_CREDENTIALS_FETCH_ERROR).message(message),
+        SubmitError::NoToken(message) => {
+            ApiError::new(&codes::CLIENT_CREDENTIALS_FETCH_ERROR).message(message)
+        }
         SubmitError::NotStored(ConnectionError::Store(error)) => error.into(),
         SubmitError::NotStored(ConnectionError::UnknownIntegration) => {
             refusal_error(Refusal::UnknownIntegration, unknown_status(form))
@@ -265,10 +290,14 @@ pub fn refusal_error(refusal: Refusal, unknown: StatusCode) -> ApiError {
     let message = refusal.to_string();
     let code = match refusal {
         Refusal::UnknownEnvironment => {
-            return ApiError::new(&codes::UNKNOWN_CONNECT_SESSION_TOKEN).message(message).legacy();
+            return ApiError::new(&codes::UNKNOWN_CONNECT_SESSION_TOKEN)
+                .message(message)
+                .legacy();
         }
         Refusal::UnknownIntegration => {
-            return ApiError::new(&codes::UNKNOWN_PROVIDER_CONFIG).status(unknown).message(message);
+            return ApiError::new(&codes::UNKNOWN_PROVIDER_CONFIG)
+                .status(unknown)
+                .message(message);
         }
         Refusal::UnknownProvider => {
             let error = ApiError::new(&codes::UNKNOWN_PROVIDER_TEMPLATE);

@@ -131,7 +131,10 @@ fn common(body: Object) -> Object {
 fn create_body() -> Schema {
     let body = object()
         .field("end_user", end_user().optional().describe("Deprecated: use tags"))
-        .field("organization", organization().optional().describe("Deprecated: use tags"))
+        .field(
+            "organization",
+            organization().optional().describe("Deprecated: use tags"),
+        )
         .field("allowed_integrations", array(integration_key()).optional())
         .field("tags", tags().optional());
     common(body).refine(|value, found| {
@@ -142,7 +145,9 @@ fn create_body() -> Schema {
 }
 
 fn organization() -> Object {
-    object().field("id", string().max(255)).field("display_name", string().max(255).optional())
+    object()
+        .field("id", string().max(255))
+        .field("display_name", string().max(255).optional())
 }
 
 fn defaults() -> Schema {
@@ -153,7 +158,12 @@ fn defaults() -> Schema {
             "connection_config",
             object()
                 .field("oauth_scopes_override", string().optional())
-                .field("webhook_url", webhook_url().optional().describe("Deprecated: use webhook_url_override"))
+                .field(
+                    "webhook_url",
+                    webhook_url()
+                        .optional()
+                        .describe("Deprecated: use webhook_url_override"),
+                )
                 .loose()
                 .optional(),
         );
@@ -161,7 +171,11 @@ fn defaults() -> Schema {
 }
 
 fn overrides() -> Schema {
-    record(string(), object().field("docs_connect", string().optional()).strip()).into()
+    record(
+        string(),
+        object().field("docs_connect", string().optional()).strip(),
+    )
+    .into()
 }
 
 async fn create(
@@ -171,8 +185,9 @@ async fn create(
     let account = call.principal()?.account_id;
     let environment = call.environment()?.id;
     check_urls(&context, &call.body)?;
-    let session =
-        connect_sessions::create(&context, account, environment, call.body).await.map_err(refused)?;
+    let session = connect_sessions::create(&context, account, environment, call.body)
+        .await
+        .map_err(refused)?;
     Reply::json_with(StatusCode::CREATED, &Created::from(session))
 }
 
@@ -190,7 +205,10 @@ fn reconnect_body() -> Object {
             .field("connection_id", connection_id())
             .field("integration_id", integration_key())
             .field("end_user", end_user().optional().describe("Deprecated: use tags"))
-            .field("organization", organization().optional().describe("Deprecated: use tags"))
+            .field(
+                "organization",
+                organization().optional().describe("Deprecated: use tags"),
+            )
             .field("tags", tags().optional()),
     )
 }
@@ -201,9 +219,16 @@ async fn reconnect(
 ) -> Result<Reply, ApiError> {
     let account = call.principal()?.account_id;
     let environment = call.environment()?.id;
-    let ReconnectBody { connection_id, integration_id, spec } = call.body;
+    let ReconnectBody {
+        connection_id,
+        integration_id,
+        spec,
+    } = call.body;
     check_urls(&context, &spec)?;
-    let target = ReconnectTarget { integration: integration_id, connection: connection_id };
+    let target = ReconnectTarget {
+        integration: integration_id,
+        connection: connection_id,
+    };
     let session = connect_sessions::reconnect(&context, account, environment, spec, target)
         .await
         .map_err(refused)?;
@@ -215,9 +240,17 @@ fn check_urls(context: &Context, spec: &ConnectSessionSpec) -> Result<(), ApiErr
         check_webhook_url(context, url, &["webhook_url_override"])?;
     }
     for (key, defaults) in spec.integrations_config_defaults.iter().flatten() {
-        let older = defaults.connection_config.as_ref().and_then(|config| config.get("webhook_url"));
+        let older = defaults
+            .connection_config
+            .as_ref()
+            .and_then(|config| config.get("webhook_url"));
         if let Some(url) = older.and_then(Value::as_str) {
-            let path = ["integrations_config_defaults", key, "connection_config", "webhook_url"];
+            let path = [
+                "integrations_config_defaults",
+                key,
+                "connection_config",
+                "webhook_url",
+            ];
             check_webhook_url(context, url, &path)?;
         }
     }
@@ -229,7 +262,10 @@ fn refused(error: ConnectSessionError) -> ApiError {
         ConnectSessionError::UnknownIntegrations(unknown) => {
             let issues = unknown.into_iter().map(|reference| {
                 let path: Vec<&str> = reference.path.iter().map(String::as_str).collect();
-                Issue::custom(&path, format!("There is no integration {:?}", reference.integration))
+                Issue::custom(
+                    &path,
+                    format!("There is no integration {:?}", reference.integration),
+                )
             });
             ApiError::invalid(Layer::Body, issues.collect())
         }
@@ -289,7 +325,10 @@ async fn read(context: Arc<Context>, call: Call) -> Result<Reply, ApiError> {
     let spec = &session.spec;
     let end_user = match &bound {
         Some(connection) => connection.end_user.as_ref().map(EndUser::from),
-        None => spec.end_user.as_ref().map(|user| EndUser::of(user, spec.organization.as_ref())),
+        None => spec
+            .end_user
+            .as_ref()
+            .map(|user| EndUser::of(user, spec.organization.as_ref())),
     };
     let presets = spec.integrations_config_defaults.as_ref().map(|defaults| {
         let shown = defaults.iter().map(|(key, preset)| {
@@ -311,9 +350,14 @@ async fn read(context: Arc<Context>, call: Call) -> Result<Reply, ApiError> {
             .map(|allowed| allowed.iter().map(ToString::to_string).collect()),
         integrations_config_defaults: presets,
         overrides: spec.overrides.as_ref().map(|overrides| {
-            let shown = overrides
-                .iter()
-                .map(|(key, shown)| (key.clone(), Overrides { docs_connect: shown.docs_connect.clone() }));
+            let shown = overrides.iter().map(|(key, shown)| {
+                (
+                    key.clone(),
+                    Overrides {
+                        docs_connect: shown.docs_connect.clone(),
+                    },
+                )
+            });
             shown.collect()
         }),
         is_reconnecting: session.connection.is_some().then_some(true),
@@ -344,12 +388,18 @@ fn connect_ui_settings(own: Option<&JsonMap>) -> JsonMap {
         Value::Object(settings) => settings,
         _ => JsonMap::new(),
     };
-    settings.extend(own.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
+    settings.extend(
+        own.into_iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
     settings
 }
 
 fn session<P, Q, B>(call: &Call<P, Q, B>) -> Result<&Arc<ConnectSession>, ApiError> {
-    call.principal()?.session().ok_or_else(|| ApiError::unexpected("the route takes session tokens only"))
+    call.principal()?
+        .session()
+        .ok_or_else(|| ApiError::unexpected("the route takes session tokens only"))
 }
 
 async fn delete(context: Arc<Context>, call: Call) -> Result<Reply, ApiError> {
@@ -378,14 +428,19 @@ fn telemetry_body() -> Object {
         .field("token", string())
         .field("event", choice(TELEMETRY_EVENTS))
         .field("timestamp", date())
-        .field("dimensions", object().field("integration", string().optional()).optional())
+        .field(
+            "dimensions",
+            object().field("integration", string().optional()).optional(),
+        )
 }
 
-async fn telemetry(
-    context: Arc<Context>,
-    call: Call<Empty, Empty, Telemetry>,
-) -> Result<Reply, ApiError> {
-    let Telemetry { token, event, timestamp, dimensions } = call.body;
+async fn telemetry(context: Arc<Context>, call: Call<Empty, Empty, Telemetry>) -> Result<Reply, ApiError> {
+    let Telemetry {
+        token,
+        event,
+        timestamp,
+        dimensions,
+    } = call.body;
     if !connect_sessions::is_token(&token) {
         return Err(ApiError::new(&codes::INVALID_CONNECT_SESSION_TOKEN_FORMAT)
             .legacy()
@@ -396,11 +451,13 @@ async fn telemetry(
         let issue = Issue::custom(&["timestamp"], "The timestamp is more than two hours away");
         return Err(ApiError::invalid(Layer::Body, vec![issue]));
     }
-    let session = connect_sessions::authenticate(&context, &token).await?.ok_or_else(|| {
-        ApiError::new(&codes::UNKNOWN_CONNECT_SESSION_TOKEN)
-            .legacy()
-            .message("The session is unknown, expired or deleted")
-    })?;
+    let session = connect_sessions::authenticate(&context, &token)
+        .await?
+        .ok_or_else(|| {
+            ApiError::new(&codes::UNKNOWN_CONNECT_SESSION_TOKEN)
+                .legacy()
+                .message("The session is unknown, expired or deleted")
+        })?;
     let integration = dimensions.and_then(|dimensions| dimensions.integration);
     connect_sessions::record_step(&context, &session, &event, integration.as_deref(), timestamp).await?;
     Ok(Reply::no_content())

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use patchbay_connections::Context;
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::connections::{self, ConnectionError, Import, Patch, Verification};
 use patchbay_connections::refresh::{self, Freshness, ReadError};
-use patchbay_connections::Context;
 use patchbay_types::connections::{Change, Connection, ConnectionFilter, ConnectionSummary, RefreshCause};
 use patchbay_types::end_users::EndUserInput;
 use patchbay_types::tags::TagIssue;
@@ -33,8 +33,14 @@ const MAX_TOKEN: usize = 16_384;
 /// Longest API key, user name or password that can be imported, in characters.
 const MAX_LOGIN: usize = 1024;
 
-const LIST: &[&str] = &["environment:connections:list", "environment:connections:list_credentials"];
-const READ: &[&str] = &["environment:connections:read", "environment:connections:read_credentials"];
+const LIST: &[&str] = &[
+    "environment:connections:list",
+    "environment:connections:list_credentials",
+];
+const READ: &[&str] = &[
+    "environment:connections:read",
+    "environment:connections:read_credentials",
+];
 const READ_CREDENTIALS: &str = "environment:connections:read_credentials";
 
 /// The routes of this resource.
@@ -89,7 +95,11 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .body::<PatchBody>(patch_body())
             .order(&[Layer::Query, Layer::Body, Layer::Params])
             .responds::<Success>(200)
-            .errors(&[&codes::UNKNOWN_PROVIDER_CONFIG, &codes::NOT_FOUND, &codes::SERVER_ERROR])
+            .errors(&[
+                &codes::UNKNOWN_PROVIDER_CONFIG,
+                &codes::NOT_FOUND,
+                &codes::SERVER_ERROR,
+            ])
             .handler(context, patch),
         Route::delete("/connections/{connectionId}")
             .alias("/connection/{connectionId}")
@@ -209,12 +219,17 @@ impl EndUser {
 fn errors(errors: &[patchbay_types::connections::ConnectionError]) -> Vec<ActiveError> {
     errors
         .iter()
-        .map(|error| ActiveError { kind: error.kind.clone(), log_id: error.log_id.0.clone() })
+        .map(|error| ActiveError {
+            kind: error.kind.clone(),
+            log_id: error.log_id.0.clone(),
+        })
         .collect()
 }
 
 fn tag_map(tags: &Tags) -> std::collections::BTreeMap<String, String> {
-    tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    tags.iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 impl From<ConnectionSummary> for Listed {
@@ -290,7 +305,10 @@ fn strip_value(value: &mut Value) {
 }
 
 fn names_a_refresh_token(name: &str) -> bool {
-    let letters = name.bytes().filter(u8::is_ascii_alphabetic).map(|byte| byte.to_ascii_lowercase());
+    let letters = name
+        .bytes()
+        .filter(u8::is_ascii_alphabetic)
+        .map(|byte| byte.to_ascii_lowercase());
     letters.eq(b"refreshtoken".iter().copied())
 }
 
@@ -316,11 +334,26 @@ fn list_query() -> Object {
     let text = || string().min(1).max(255).optional();
     object()
         .field("connectionId", text().describe("Exact connection id"))
-        .field("search", text().describe("Part of the id, or of the end user's name or e-mail"))
-        .field("integrationId", string().min(1).optional().describe("Comma-separated integration ids; any of them"))
+        .field(
+            "search",
+            text().describe("Part of the id, or of the end user's name or e-mail"),
+        )
+        .field(
+            "integrationId",
+            string()
+                .min(1)
+                .optional()
+                .describe("Comma-separated integration ids; any of them"),
+        )
         .field("endUserId", text().describe("Deprecated: use tags[end_user_id]"))
-        .field("endUserOrganizationId", text().describe("Deprecated: use tags[organization_id]"))
-        .field("tags", tags().optional().describe("Every pair must be on the connection"))
+        .field(
+            "endUserOrganizationId",
+            text().describe("Deprecated: use tags[organization_id]"),
+        )
+        .field(
+            "tags",
+            tags().optional().describe("Every pair must be on the connection"),
+        )
         .field("limit", coerced_number().min(1.0).max(MAX_LIMIT).optional())
         .field("page", coerced_number().min(0.0).default(0))
 }
@@ -329,13 +362,24 @@ async fn list(context: Arc<Context>, call: Call<Empty, ListQuery>) -> Result<Rep
     let environment = call.environment()?.id;
     let query = call.query;
     // The schema bounds both; a fraction counts as the whole number below it.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the schema")]
-    let (limit, page) = (query.limit.map_or(DEFAULT_LIMIT, |limit| limit as u32), query.page as u64);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bounded by the schema"
+    )]
+    let (limit, page) = (
+        query.limit.map_or(DEFAULT_LIMIT, |limit| limit as u32),
+        query.page as u64,
+    );
     let filter = ConnectionFilter {
         connection_id: query.connection_id,
         search: query.search,
         integration_keys: query.integration_id.map(|keys| {
-            keys.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect()
+            keys.split(',')
+                .map(str::trim)
+                .filter(|key| !key.is_empty())
+                .map(str::to_owned)
+                .collect()
         }),
         end_user_id: query.end_user_id,
         organization_id: query.end_user_organization_id,
@@ -344,7 +388,9 @@ async fn list(context: Arc<Context>, call: Call<Empty, ListQuery>) -> Result<Rep
         offset: page.saturating_mul(u64::from(limit)),
     };
     let rows = connections::list(&context, environment, filter).await?;
-    Reply::json(&List { connections: rows.into_iter().map(Listed::from).collect() })
+    Reply::json(&List {
+        connections: rows.into_iter().map(Listed::from).collect(),
+    })
 }
 
 // --- read ---
@@ -360,11 +406,17 @@ fn by_id() -> Object {
 }
 
 pub(crate) fn connection_id() -> Schema {
-    string().pattern(patterns::CONNECTION_ID).max(ConnectionId::MAX).into()
+    string()
+        .pattern(patterns::CONNECTION_ID)
+        .max(ConnectionId::MAX)
+        .into()
 }
 
 pub(crate) fn integration_key() -> Schema {
-    string().pattern(patterns::INTEGRATION_KEY).max(IntegrationKey::MAX).into()
+    string()
+        .pattern(patterns::INTEGRATION_KEY)
+        .max(IntegrationKey::MAX)
+        .into()
 }
 
 #[derive(Debug, Deserialize)]
@@ -373,7 +425,10 @@ struct KeyQuery {
 }
 
 fn key_query() -> Object {
-    object().field("provider_config_key", integration_key().describe("The integration"))
+    object().field(
+        "provider_config_key",
+        integration_key().describe("The integration"),
+    )
 }
 
 #[derive(Debug, Deserialize)]
@@ -386,9 +441,22 @@ struct ReadQuery {
 
 fn read_query() -> Object {
     key_query()
-        .field("force_refresh", query_boolean().default(false).describe("Refresh the credentials now"))
-        .field("refresh_token", query_boolean().default(false).describe("Show refresh tokens"))
-        .field("refresh_github_app_jwt_token", query_boolean().default(false).describe("GitHub Apps: renew the app's JWT"))
+        .field(
+            "force_refresh",
+            query_boolean()
+                .default(false)
+                .describe("Refresh the credentials now"),
+        )
+        .field(
+            "refresh_token",
+            query_boolean().default(false).describe("Show refresh tokens"),
+        )
+        .field(
+            "refresh_github_app_jwt_token",
+            query_boolean()
+                .default(false)
+                .describe("GitHub Apps: renew the app's JWT"),
+        )
 }
 
 async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Reply, ApiError> {
@@ -405,8 +473,15 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
     };
     if !may_read {
         let found = refresh::find(&context, &name).await?;
-        let Some(connection) = found else { return Err(missing(&context, &name).await?) };
-        let body = shown(&connection, Reveal::Nothing, connection.last_fetched_at, time::millis_offset);
+        let Some(connection) = found else {
+            return Err(missing(&context, &name).await?);
+        };
+        let body = shown(
+            &connection,
+            Reveal::Nothing,
+            connection.last_fetched_at,
+            time::millis_offset,
+        );
         return Reply::json(&body);
     }
     // `refresh_github_app_jwt_token` speaks of the app's own JWT, which only GitHub Apps' connections have; the
@@ -416,11 +491,18 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
     } else {
         Freshness::Usual
     };
-    let reveal = if call.query.refresh_token { Reveal::All } else { Reveal::WithoutRefreshTokens };
+    let reveal = if call.query.refresh_token {
+        Reveal::All
+    } else {
+        Reveal::WithoutRefreshTokens
+    };
     match refresh::read(&context, &name, freshness).await {
-        Ok(connection) => {
-            Reply::json(&shown(&connection, reveal, Some(context.ambient.now()), time::millis_offset))
-        }
+        Ok(connection) => Reply::json(&shown(
+            &connection,
+            reveal,
+            Some(context.ambient.now()),
+            time::millis_offset,
+        )),
         Err(error) => Err(unreadable(&error, context.ambient.now())),
     }
 }
@@ -429,7 +511,11 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
 async fn missing(context: &Arc<Context>, name: &ConnectionName) -> Result<ApiError, ApiError> {
     let integration =
         patchbay_connections::integrations::get(context, name.environment, &name.integration).await?;
-    Ok(if integration.is_none() { unknown_integration() } else { unknown_connection() })
+    Ok(if integration.is_none() {
+        unknown_integration()
+    } else {
+        unknown_connection()
+    })
 }
 
 fn unknown_integration() -> ApiError {
@@ -454,10 +540,14 @@ pub(crate) fn unreadable(error: &ReadError, now: Timestamp) -> ApiError {
     match error {
         ReadError::UnknownIntegration => unknown_integration(),
         ReadError::UnknownConnection => unknown_connection(),
-        ReadError::Exhausted(connection) | ReadError::Backoff(connection) => {
-            invalid(connection, StatusCode::FAILED_DEPENDENCY, connection.refresh.cause)
-        }
-        ReadError::Failed { connection, cause, .. } => {
+        ReadError::Exhausted(connection) | ReadError::Backoff(connection) => invalid(
+            connection,
+            StatusCode::FAILED_DEPENDENCY,
+            connection.refresh.cause,
+        ),
+        ReadError::Failed {
+            connection, cause, ..
+        } => {
             let status = match cause {
                 RefreshCause::ProviderRefused => StatusCode::BAD_REQUEST,
                 RefreshCause::RefreshInterrupted => StatusCode::FAILED_DEPENDENCY,
@@ -491,7 +581,13 @@ fn import_body() -> Object {
     object()
         .field("provider_config_key", string())
         .field("credentials", import_credentials())
-        .field("connection_id", string().pattern(CONNECTION_ID_OR_NONE).max(ConnectionId::MAX).optional())
+        .field(
+            "connection_id",
+            string()
+                .pattern(CONNECTION_ID_OR_NONE)
+                .max(ConnectionId::MAX)
+                .optional(),
+        )
         .field("metadata", object().loose().optional())
         .field(
             "connection_config",
@@ -556,7 +652,10 @@ fn import_credentials() -> Schema {
                 .field("oauth_token", string().min(1).max(2048))
                 .field("oauth_token_secret", string().min(1).max(2048)),
         )
-        .branch("API_KEY", kind("API_KEY").field("apiKey", string().min(1).max(MAX_LOGIN)))
+        .branch(
+            "API_KEY",
+            kind("API_KEY").field("apiKey", string().min(1).max(MAX_LOGIN)),
+        )
         .branch(
             "BASIC",
             kind("BASIC")
@@ -658,17 +757,20 @@ fn imported(
 
 /// Whether `connection_config` says which TBA account it is.
 pub(crate) fn names_an_account(connection_config: &JsonMap) -> bool {
-    connection_config.get("accountId").is_some_and(|account| match account {
-        Value::String(text) => !text.is_empty(),
-        Value::Number(_) => true,
-        _ => false,
-    })
+    connection_config
+        .get("accountId")
+        .is_some_and(|account| match account {
+            Value::String(text) => !text.is_empty(),
+            Value::Number(_) => true,
+            _ => false,
+        })
 }
 
 /// Importing an app's installation means obtaining its first token.
 pub(crate) fn not_built(auth_mode: AuthMode) -> ApiError {
-    ApiError::new(&codes::FEATURE_NOT_BUILT)
-        .message(format!("This version of Patchbay cannot import connections of type {auth_mode} yet"))
+    ApiError::new(&codes::FEATURE_NOT_BUILT).message(format!(
+        "This version of Patchbay cannot import connections of type {auth_mode} yet"
+    ))
 }
 
 /// Refuses a webhook URL that could never be delivered to: our own host, or one the address policy blocks.
@@ -748,10 +850,12 @@ async fn patch(context: Arc<Context>, call: Call<ById, KeyQuery, PatchBody>) -> 
         metadata: body.metadata,
         webhook_url_override: body.webhook_url_override,
     };
-    connections::patch(&context, &name, patch).await.map_err(|error| match error {
-        ConnectionError::UnknownIntegration => unknown_integration(),
-        other => refused(other),
-    })?;
+    connections::patch(&context, &name, patch)
+        .await
+        .map_err(|error| match error {
+            ConnectionError::UnknownIntegration => unknown_integration(),
+            other => refused(other),
+        })?;
     Reply::json(&Success::YES)
 }
 

@@ -59,15 +59,20 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, JsonMap>) -> Res
     let environment = call.environment()?.clone();
     let body = call.body;
     let Some(key) = text(&body, "provider_config_key") else {
-        return Err(refusal(&codes::MISSING_PROVIDER_CONFIG, "`provider_config_key` is missing"));
+        return Err(refusal(
+            &codes::MISSING_PROVIDER_CONFIG,
+            "`provider_config_key` is missing",
+        ));
     };
     let webhook_url_override = webhook_url(&context, &body)?;
     let connection_id = connection_id(&body)?;
     let metadata = member(&body, "metadata")?;
-    let target = connections::import_target(&context, environment.id, key).await.map_err(refused)?;
+    let target = connections::import_target(&context, environment.id, key)
+        .await
+        .map_err(refused)?;
     let mut config = member(&body, "connection_config")?.unwrap_or_default();
-    let credentials =
-        credentials(target.auth_mode(), &body, &mut config, context.ambient.now()).map_err(ApiError::legacy)?;
+    let credentials = credentials(target.auth_mode(), &body, &mut config, context.ambient.now())
+        .map_err(ApiError::legacy)?;
     let stored = connections::import(
         &context,
         &environment,
@@ -86,7 +91,10 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, JsonMap>) -> Res
     .await
     .map_err(refused)?;
     let mut echo = body;
-    echo.insert("connection_id".to_owned(), Value::from(stored.connection_id.as_str()));
+    echo.insert(
+        "connection_id".to_owned(),
+        Value::from(stored.connection_id.as_str()),
+    );
     Reply::json_with(StatusCode::CREATED, &echo)
 }
 
@@ -96,9 +104,10 @@ fn refusal(code: &'static Code, message: impl Into<String>) -> ApiError {
 
 fn refused(error: ConnectionError) -> ApiError {
     match error {
-        ConnectionError::UnknownIntegration => {
-            refusal(&codes::UNKNOWN_PROVIDER_CONFIG, "There is no integration with this key in this environment")
-        }
+        ConnectionError::UnknownIntegration => refusal(
+            &codes::UNKNOWN_PROVIDER_CONFIG,
+            "There is no integration with this key in this environment",
+        ),
         ConnectionError::UnknownProvider => {
             refusal(&codes::UNKNOWN_PROVIDER_TEMPLATE, error.to_string()).status(StatusCode::NOT_FOUND)
         }
@@ -121,7 +130,10 @@ fn member(body: &JsonMap, name: &str) -> Result<Option<JsonMap>, ApiError> {
     match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(object)) => Ok(Some(object.clone())),
-        Some(_) => Err(refusal(&codes::INVALID_BODY, format!("`{name}` must be an object"))),
+        Some(_) => Err(refusal(
+            &codes::INVALID_BODY,
+            format!("`{name}` must be an object"),
+        )),
     }
 }
 
@@ -129,9 +141,12 @@ fn connection_id(body: &JsonMap) -> Result<Option<ConnectionId>, ApiError> {
     match body.get("connection_id") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(id)) if id.is_empty() => Ok(None),
-        Some(Value::String(id)) => ConnectionId::parse(id)
-            .map(Some)
-            .map_err(|error| refusal(&codes::INVALID_BODY, format!("`connection_id` is not usable: {error}"))),
+        Some(Value::String(id)) => ConnectionId::parse(id).map(Some).map_err(|error| {
+            refusal(
+                &codes::INVALID_BODY,
+                format!("`connection_id` is not usable: {error}"),
+            )
+        }),
         Some(_) => Err(refusal(&codes::INVALID_BODY, "`connection_id` must be a string")),
     }
 }
@@ -164,8 +179,9 @@ fn credentials(
             let access_token = needed("access_token", &codes::MISSING_ACCESS_TOKEN)?;
             let expires_at = expiry(body, now)?;
             if expires_at.is_none() && body.get("no_expiration") != Some(&Value::Bool(true)) {
-                return Err(ApiError::new(&codes::MISSING_EXPIRES_AT)
-                    .message("Say when the token expires: `expires_at`, `expires_in`, or `no_expiration: true`"));
+                return Err(ApiError::new(&codes::MISSING_EXPIRES_AT).message(
+                    "Say when the token expires: `expires_at`, `expires_in`, or `no_expiration: true`",
+                ));
             }
             split_scopes(config);
             let own = client(body);
@@ -178,7 +194,10 @@ fn credentials(
             })
         }
         AuthMode::OAuth2Cc => {
-            let ConfigOverride { client_id, client_secret } = client(body);
+            let ConfigOverride {
+                client_id,
+                client_secret,
+            } = client(body);
             let usual = now.checked_add(CLIENT_TOKEN_LIFE).unwrap_or(Timestamp::MAX);
             Credentials::OAuth2Cc(OAuth2Cc {
                 token: needed("access_token", &codes::MISSING_ACCESS_TOKEN)?,
@@ -196,12 +215,14 @@ fn credentials(
             raw: raw(body),
         }),
         AuthMode::Basic => Credentials::Basic(Basic {
-            username: needed("username", &codes::MISSING_BASIC_USERNAME)?.expose().to_owned(),
+            username: needed("username", &codes::MISSING_BASIC_USERNAME)?
+                .expose()
+                .to_owned(),
             password: secret(body, "password").unwrap_or_default(),
         }),
-        AuthMode::ApiKey => {
-            Credentials::ApiKey(ApiKey { api_key: needed("api_key", &codes::MISSING_API_KEY)? })
-        }
+        AuthMode::ApiKey => Credentials::ApiKey(ApiKey {
+            api_key: needed("api_key", &codes::MISSING_API_KEY)?,
+        }),
         AuthMode::Tba => {
             if !names_an_account(config) {
                 return Err(ApiError::new(&codes::MISSING_ACCOUNT_ID)
@@ -229,12 +250,17 @@ fn credentials(
 /// `expires_at`, an instant, or `expires_in`, seconds.
 fn expiry(body: &JsonMap, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
     let given = |name: &str| body.get(name).filter(|value| !value.is_null());
-    let invalid = |name: &str| ApiError::new(&codes::INVALID_EXPIRES_AT).message(format!("`{name}` is no time"));
+    let invalid =
+        |name: &str| ApiError::new(&codes::INVALID_EXPIRES_AT).message(format!("`{name}` is no time"));
     if let Some(at) = given("expires_at") {
-        let instant = date().parse(Some(at.clone())).map_err(|_| invalid("expires_at"))?;
+        let instant = date()
+            .parse(Some(at.clone()))
+            .map_err(|_| invalid("expires_at"))?;
         return Ok(Some(instant));
     }
-    let Some(seconds) = given("expires_in") else { return Ok(None) };
+    let Some(seconds) = given("expires_in") else {
+        return Ok(None);
+    };
     let seconds = match seconds {
         Value::String(text) => text.trim().parse::<f64>().ok(),
         other => other.as_f64(),
@@ -262,9 +288,15 @@ fn raw(body: &JsonMap) -> Raw {
 
 /// `a,b` becomes `["a", "b"]`.
 fn split_scopes(config: &mut JsonMap) {
-    let Some(scopes) = config.get_mut("oauth_scopes_override") else { return };
+    let Some(scopes) = config.get_mut("oauth_scopes_override") else {
+        return;
+    };
     if let Value::String(text) = &*scopes {
-        let split = text.split(',').map(str::trim).filter(|scope| !scope.is_empty()).map(Value::from);
+        let split = text
+            .split(',')
+            .map(str::trim)
+            .filter(|scope| !scope.is_empty())
+            .map(Value::from);
         *scopes = Value::Array(split.collect());
     }
 }

@@ -90,7 +90,10 @@ enum OneOrMany {
 fn body() -> Object {
     object()
         .field("provider_config_key", integration_key())
-        .field("connection_id", any_of([connection_id(), array(connection_id()).into()]))
+        .field(
+            "connection_id",
+            any_of([connection_id(), array(connection_id()).into()]),
+        )
         .field("metadata", object().loose())
 }
 
@@ -109,20 +112,38 @@ async fn write(
     status: StatusCode,
 ) -> Result<Reply, ApiError> {
     let environment = call.environment()?.id;
-    let Body { connection_id, provider_config_key, metadata } = call.body;
+    let Body {
+        connection_id,
+        provider_config_key,
+        metadata,
+    } = call.body;
     let ids = match &connection_id {
         OneOrMany::One(id) => vec![parse(id)?],
         OneOrMany::Many(ids) => ids.iter().map(|id| parse(id)).collect::<Result<_, _>>()?,
     };
-    connections::write_metadata(context, environment, &provider_config_key, ids, metadata.clone(), write)
-        .await
-        .map_err(|error| match error {
-            ConnectionError::Store(error) => error.into(),
-            ConnectionError::UnknownConnection(id) => ApiError::new(&codes::UNKNOWN_CONNECTION)
-                .message(format!("There is no connection {id} under this integration")),
-            other => ApiError::unexpected(other),
-        })?;
-    Reply::json_with(status, &Echo { connection_id, provider_config_key, metadata })
+    connections::write_metadata(
+        context,
+        environment,
+        &provider_config_key,
+        ids,
+        metadata.clone(),
+        write,
+    )
+    .await
+    .map_err(|error| match error {
+        ConnectionError::Store(error) => error.into(),
+        ConnectionError::UnknownConnection(id) => ApiError::new(&codes::UNKNOWN_CONNECTION)
+            .message(format!("There is no connection {id} under this integration")),
+        other => ApiError::unexpected(other),
+    })?;
+    Reply::json_with(
+        status,
+        &Echo {
+            connection_id,
+            provider_config_key,
+            metadata,
+        },
+    )
 }
 
 fn parse(id: &str) -> Result<ConnectionId, ApiError> {
@@ -144,7 +165,9 @@ fn legacy_query() -> Object {
     object()
         .field(
             "provider_config_key",
-            string().optional().describe("The integration; the header Provider-Config-Key serves too"),
+            string()
+                .optional()
+                .describe("The integration; the header Provider-Config-Key serves too"),
         )
         .strip()
 }
@@ -166,19 +189,33 @@ async fn legacy(
     status: StatusCode,
 ) -> Result<Reply, ApiError> {
     let environment = call.environment()?.id;
-    let header = call.headers().get("provider-config-key").and_then(|value| value.to_str().ok());
-    let integration =
-        call.query.provider_config_key.clone().or_else(|| header.map(str::to_owned)).unwrap_or_default();
+    let header = call
+        .headers()
+        .get("provider-config-key")
+        .and_then(|value| value.to_str().ok());
+    let integration = call
+        .query
+        .provider_config_key
+        .clone()
+        .or_else(|| header.map(str::to_owned))
+        .unwrap_or_default();
     let id = parse(&call.params.connection_id)?;
-    connections::write_metadata(context, environment, &integration, vec![id], call.body.clone(), write)
-        .await
-        .map_err(|error| match error {
-            ConnectionError::Store(error) => error.into(),
-            ConnectionError::UnknownConnection(id) => ApiError::new(&codes::UNKNOWN_CONNECTION)
-                .legacy()
-                .message("There is no such connection")
-                .payload(json!({"connectionId": id, "providerConfigKey": integration})),
-            other => ApiError::unexpected(other),
-        })?;
+    connections::write_metadata(
+        context,
+        environment,
+        &integration,
+        vec![id],
+        call.body.clone(),
+        write,
+    )
+    .await
+    .map_err(|error| match error {
+        ConnectionError::Store(error) => error.into(),
+        ConnectionError::UnknownConnection(id) => ApiError::new(&codes::UNKNOWN_CONNECTION)
+            .legacy()
+            .message("There is no such connection")
+            .payload(json!({"connectionId": id, "providerConfigKey": integration})),
+        other => ApiError::unexpected(other),
+    })?;
     Reply::json_with(status, &Value::Object(call.body))
 }

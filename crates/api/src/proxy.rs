@@ -27,7 +27,10 @@ const FORWARDED: &str = "nango-proxy-";
 
 /// The route.
 pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
-    let state = State { context: context.clone(), controls: Arc::new(control_headers()) };
+    let state = State {
+        context: context.clone(),
+        controls: Arc::new(control_headers()),
+    };
     vec![
         Route::any("/proxy/{*path}")
             .alias("/proxy")
@@ -113,7 +116,11 @@ async fn proxy(state: State, call: Call) -> Result<Reply, ApiError> {
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     // Byte for byte what follows `/proxy`, whose case does not matter.
     let target = target.get("/proxy".len()..).unwrap_or_default();
-    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    let target = if target.starts_with('/') {
+        target.to_owned()
+    } else {
+        format!("/{target}")
+    };
     let body = match payload {
         Payload::Stream(body) => patchbay_outbound::Body::stream(body),
         _ => patchbay_outbound::Body::empty(),
@@ -139,19 +146,29 @@ fn controls(schema: &Schema, headers: &HeaderMap) -> Result<Controls, ApiError> 
     for name in CONTROLS {
         if let Some(value) = headers.get(name) {
             // Header bytes beyond ASCII cannot match any of the patterns.
-            given.insert(name.to_owned(), Value::from(String::from_utf8_lossy(value.as_bytes())));
+            given.insert(
+                name.to_owned(),
+                Value::from(String::from_utf8_lossy(value.as_bytes())),
+            );
         }
     }
-    let given: Given =
-        schema.parse(Some(Value::Object(given))).map_err(|error| ApiError::from_parse(Layer::Headers, error))?;
+    let given: Given = schema
+        .parse(Some(Value::Object(given)))
+        .map_err(|error| ApiError::from_parse(Layer::Headers, error))?;
     let base_url_override = match given.base_url_override.as_deref().map(str::trim) {
         None | Some("") => None,
         Some(text) => Some(text.parse().map_err(|_| {
             ApiError::new(&codes::BASE_URL_OVERRIDE_NOT_ALLOWED).message("The base URL is not valid")
         })?),
     };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of u8")]
-    let retries = given.retries.map_or(0, |retries| retries.clamp(0.0, f64::from(MAX_RETRIES)) as u8);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to the range of u8"
+    )]
+    let retries = given
+        .retries
+        .map_or(0, |retries| retries.clamp(0.0, f64::from(MAX_RETRIES)) as u8);
     Ok(Controls {
         provider_config_key: given.provider_config_key,
         connection_id: given.connection_id,
@@ -176,8 +193,12 @@ fn controls(schema: &Schema, headers: &HeaderMap) -> Result<Controls, ApiError> 
 fn forwarded(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     let mut forwarded: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for (name, value) in headers {
-        let Some(name) = name.as_str().strip_prefix(FORWARDED) else { continue };
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        let Some(name) = name.as_str().strip_prefix(FORWARDED) else {
+            continue;
+        };
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            continue;
+        };
         match forwarded.iter_mut().find(|(known, _)| *known == name) {
             Some((_, last)) => *last = value.clone(),
             None => forwarded.push((name, value.clone())),
@@ -201,19 +222,22 @@ fn unanswered(error: &Outbound, method: &str) -> Result<Reply, ApiError> {
     });
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(crate::reply::JSON));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static(crate::reply::JSON),
+    );
     Ok(response.into())
 }
 
 fn refused(error: &ProxyError, now: Timestamp) -> ApiError {
     let words = error.to_string();
     match error {
-        ProxyError::UnknownIntegration => {
-            ApiError::new(&codes::UNKNOWN_PROVIDER_CONFIG).status(StatusCode::NOT_FOUND).message(words)
-        }
-        ProxyError::UnknownConnection => {
-            ApiError::new(&codes::UNKNOWN_CONNECTION).status(StatusCode::NOT_FOUND).message(words)
-        }
+        ProxyError::UnknownIntegration => ApiError::new(&codes::UNKNOWN_PROVIDER_CONFIG)
+            .status(StatusCode::NOT_FOUND)
+            .message(words),
+        ProxyError::UnknownConnection => ApiError::new(&codes::UNKNOWN_CONNECTION)
+            .status(StatusCode::NOT_FOUND)
+            .message(words),
         ProxyError::UnknownProvider => ApiError::new(&codes::UNKNOWN_PROVIDER).message(words),
         ProxyError::Credentials(error) => credentials(error, now),
         ProxyError::Build(error) => {
@@ -264,16 +288,27 @@ mod tests {
         headers.append("nango-proxy-x-a", HeaderValue::from_static("2"));
         headers.append("nango-proxy-empty", HeaderValue::from_static(""));
         headers.append("accept", HeaderValue::from_static("*/*"));
-        let names: Vec<_> =
-            forwarded(&headers).into_iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
-        assert_eq!(names, [("x-a".to_owned(), "2".to_owned()), ("empty".to_owned(), String::new())]);
+        let names: Vec<_> = forwarded(&headers)
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("x-a".to_owned(), "2".to_owned()),
+                ("empty".to_owned(), String::new())
+            ]
+        );
     }
 
     #[test]
     fn missing_control_headers_are_reported_in_the_contract_s_order() {
         let error = controls(&control_headers(), &HeaderMap::new()).unwrap_err();
         let shown = format!("{error:?}");
-        let (first, second) = (shown.find("provider-config-key").unwrap(), shown.find("connection-id").unwrap());
+        let (first, second) = (
+            shown.find("provider-config-key").unwrap(),
+            shown.find("connection-id").unwrap(),
+        );
         assert!(first < second);
     }
 }

@@ -21,7 +21,8 @@ use crate::service::Service;
 /// What answers requests: a [`Service`], or something around one.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// Answers one request that arrived from `peer`.
-    fn handle(&self, request: Request<Body>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
+    fn handle(&self, request: Request<Body>, peer: SocketAddr)
+    -> impl Future<Output = Response<Body>> + Send;
 }
 
 impl Handler for Service {

@@ -13,13 +13,20 @@ fn the_pages_are_those_of_the_codes() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name != "README.md")
         .collect();
-    let expected: BTreeSet<String> = codes::ALL.iter().map(|code| format!("{}.md", code.name)).collect();
+    let expected: BTreeSet<String> = codes::ALL
+        .iter()
+        .map(|code| format!("{}.md", code.name))
+        .collect();
     assert_eq!(pages, expected);
     for code in codes::ALL {
         let page = std::fs::read_to_string(folder.join(format!("{}.md", code.name))).unwrap();
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(page.starts_with(&format!("# {}\n\n", code.name)), "{}", code.name);
-        assert!(words(&page).contains(&words(code.meaning)), "{}: says something else", code.name);
+        assert!(
+            words(&page).contains(&words(code.meaning)),
+            "{}: says something else",
+            code.name
+        );
         let statuses = page.lines().find(|line| line.starts_with("HTTP ")).unwrap();
         for status in code.statuses {
             assert!(statuses.contains(&status.to_string()), "{}: {status}", code.name);

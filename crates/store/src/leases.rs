@@ -97,8 +97,11 @@ pub async fn release(tx: &mut Tx, lease: &Lease) -> Result<(), DbError> {
 /// Ends every lease. For a process that knows it is alone, as the one server of a SQLite file does when it starts:
 /// whoever held one is dead, and nobody need wait for it to end.
 pub async fn end_all(tx: &mut Tx) -> Result<(), DbError> {
-    tx.execute("UPDATE lease SET holder = '', expires_at = 0 WHERE expires_at > 0", &[])
-        .await?;
+    tx.execute(
+        "UPDATE lease SET holder = '', expires_at = 0 WHERE expires_at > 0",
+        &[],
+    )
+    .await?;
     Ok(())
 }
 

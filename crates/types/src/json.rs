@@ -90,7 +90,10 @@ fn write_f64(text: &mut String, float: f64) {
     let point = exponent + 1;
     if count <= point && point <= 21 {
         text.push_str(&digits);
-        text.extend(std::iter::repeat_n('0', usize::try_from(point - count).unwrap_or(0)));
+        text.extend(std::iter::repeat_n(
+            '0',
+            usize::try_from(point - count).unwrap_or(0),
+        ));
     } else if 0 < point && point <= 21 {
         let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
         let _ = write!(text, "{whole}.{fraction}");
@@ -119,7 +122,9 @@ fn compare_keys(a: &str, b: &str) -> Ordering {
 fn array_index(key: &str) -> Option<u32> {
     let canonical = key == "0" || (!key.starts_with('0') && !key.is_empty());
     let digits = key.bytes().all(|byte| byte.is_ascii_digit());
-    key.parse().ok().filter(|index| canonical && digits && *index != u32::MAX)
+    key.parse()
+        .ok()
+        .filter(|index| canonical && digits && *index != u32::MAX)
 }
 
 #[cfg(test)]
@@ -157,6 +162,9 @@ mod tests {
 
     #[test]
     fn strings_escape_only_what_json_stringify_escapes() {
-        assert_eq!(canonical(&json!("\"\\/\u{8}\u{1f}\u{7f}é🦀")), "\"\\\"\\\\/\\b\\u001f\u{7f}é🦀\"");
+        assert_eq!(
+            canonical(&json!("\"\\/\u{8}\u{1f}\u{7f}é🦀")),
+            "\"\\\"\\\\/\\b\\u001f\u{7f}é🦀\""
+        );
     }
 }

@@ -15,9 +15,9 @@ use patchbay_store::db::{DbError, Notice, Topic};
 use patchbay_store::deliveries::{self, Attempt, AttemptOutcome};
 use patchbay_types::Timestamp;
 use patchbay_types::deliveries::Delivery;
-use tokio::sync::{Notify, Semaphore};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, Semaphore};
 use url::Url;
 
 use crate::schedule::{WAITS, wait_after};
@@ -37,7 +37,11 @@ pub struct Settings {
 impl Default for Settings {
     /// 20 s (webhooks §B5), 64 at once, about three days.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(20), concurrency: 64, schedule: WAITS.to_vec() }
+        Self {
+            timeout: Duration::from_secs(20),
+            concurrency: 64,
+            schedule: WAITS.to_vec(),
+        }
     }
 }
 
@@ -158,8 +162,12 @@ impl Deliverer {
         let sent = self.send(delivery, began).await;
         let now = self.context.ambient.now();
         let number = u32::try_from(delivery.attempts).unwrap_or(0).saturating_add(1);
-        let retry = |after: Option<Duration>| match wait_after(&self.settings.schedule, number, after, &*self.context.ambient.entropy)
-        {
+        let retry = |after: Option<Duration>| match wait_after(
+            &self.settings.schedule,
+            number,
+            after,
+            &*self.context.ambient.entropy,
+        ) {
             Some(wait) => AttemptOutcome::RetryAt(now.checked_add(wait).unwrap_or(Timestamp::MAX)),
             None => AttemptOutcome::Dead,
         };

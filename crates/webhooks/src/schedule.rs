@@ -60,19 +60,24 @@ mod tests {
         let mut total = Duration::ZERO;
         for (index, base) in WAITS.iter().enumerate() {
             let wait = wait_after(&WAITS, u32::try_from(index).unwrap() + 1, None, &entropy).unwrap();
-            assert!(wait >= base.mul_f64(0.9) && wait <= base.mul_f64(1.1), "{index}: {wait:?}");
+            assert!(
+                wait >= base.mul_f64(0.9) && wait <= base.mul_f64(1.1),
+                "{index}: {wait:?}"
+            );
             total += wait;
         }
         assert!(total > Duration::from_secs(2 * 24 * HOUR));
-        assert_eq!(wait_after(&WAITS, u32::try_from(WAITS.len()).unwrap() + 1, None, &entropy), None);
+        assert_eq!(
+            wait_after(&WAITS, u32::try_from(WAITS.len()).unwrap() + 1, None, &entropy),
+            None
+        );
         assert_eq!(wait_after(&[], 1, None, &entropy), None);
     }
 
     #[test]
     fn retry_after_lengthens_and_is_capped() {
         let entropy = SeededEntropy::new(1);
-        let asked =
-            |seconds| wait_after(&WAITS, 1, Some(Duration::from_secs(seconds)), &entropy).unwrap();
+        let asked = |seconds| wait_after(&WAITS, 1, Some(Duration::from_secs(seconds)), &entropy).unwrap();
         assert_eq!(asked(100), Duration::from_secs(100));
         assert!(asked(1) > Duration::from_secs(2));
         assert_eq!(asked(30 * 24 * HOUR), LONGEST);

@@ -7,7 +7,6 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use world::{CONNECTION, DUE, TOKEN_LIFE, World, token};
 use futures_util::future::join_all;
 use patchbay_auth::driver::{self, RenewInput};
 use patchbay_connections::integrations;
@@ -18,6 +17,7 @@ use patchbay_store::testing::TestDb;
 use patchbay_store::{leases, refreshes};
 use patchbay_types::connections::RefreshCause;
 use patchbay_types::refreshes::RefreshIntent;
+use world::{CONNECTION, DUE, TOKEN_LIFE, World, token};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DOWN: Failure = Failure::Status {
@@ -61,14 +61,19 @@ async fn intent(world: &World) -> Option<RefreshIntent> {
 async fn die_in_the_middle(world: &World) {
     let connection = world.stored().await;
     let provider = world.node.catalogue.get("sample").unwrap();
-    let integration = integrations::get(&world.node, world.environment.id, "sample").await.unwrap().unwrap();
+    let integration = integrations::get(&world.node, world.environment.id, "sample")
+        .await
+        .unwrap()
+        .unwrap();
     let input = RenewInput {
         definition: &provider.definition,
         secrets: &integration.secrets,
         credentials: &connection.credentials,
         connection_config: &connection.connection_config,
     };
-    driver::renew(&world.node.token_client, &input, &world.node.ambient).await.unwrap();
+    driver::renew(&world.node.token_client, &input, &world.node.ambient)
+        .await
+        .unwrap();
     let (row, generation) = (connection.id, connection.generation);
     let written: Result<(), DbError> = world
         .node
@@ -76,7 +81,9 @@ async fn die_in_the_middle(world: &World) {
         .write(move |tx| {
             Box::pin(async move {
                 let name = leases::refresh_of(row);
-                let lease = leases::acquire(tx, &name, "the dead", Duration::from_secs(30)).await?.unwrap();
+                let lease = leases::acquire(tx, &name, "the dead", Duration::from_secs(30))
+                    .await?
+                    .unwrap();
                 let intent = RefreshIntent {
                     connection: row,
                     generation,
@@ -407,15 +414,82 @@ async fn two_nodes_ask_once() {
         .map(|node| {
             let (node, name) = (Arc::clone(node), world.name());
             world.node.ambient.tasks.spawn(async move {
-                refresh::read(&node, &name, Freshness::Usual).await.map(|connection| token(&connection))
+                refresh::read(&node, &name, Freshness::Usual)
+                    .await
+                    .map(|connection| token(&connection))
             })
         })
         .collect();
     world.sample.wait_for(|counts| counts.token_refresh == 1).await;
     world.sample.release(Gate::TokenAnswer(Grant::RefreshToken));
-    let tokens: Vec<String> = join_all(readers).await.into_iter().map(|reader| reader.unwrap().unwrap()).collect();
+    let tokens: Vec<String> = join_all(readers)
+        .await
+        .into_iter()
+        .map(|reader| reader.unwrap().unwrap())
+        .collect();
     assert_eq!(world.asked(), 1);
     assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
     assert_eq!(token(&world.stored().await), tokens[0]);
     assert_eq!(world.stored().await.connection_id.as_str(), CONNECTION);
+}
+
+/// Whether the server lets anybody into the world's database.
+async fn admit(world: &World, keeper: &TestDb, allowed: bool) {
+    let name = world
+        .db
+        .url()
+        .rsplit('/')
+        .next()
+        .unwrap()
+        .split('?')
+        .next()
+        .unwrap()
+        .to_owned();
+    let statements = [
+        format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS {allowed}"),
+        format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND NOT {allowed}"
+        ),
+    ];
+    let store = keeper.store().await;
+    for statement in statements {
+        let done: Result<_, DbError> = store
+            .write(move |tx| Box::pin(async move { tx.query(&statement, &[]).await }))
+            .await;
+        done.unwrap();
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_outlives_an_absent_database() {
+    let world = World::on(TestDb::postgres().await).await;
+    let keeper = TestDb::postgres().await;
+    world.clock.advance(TOKEN_LIFE);
+    world.sample.hold(Gate::TokenAnswer(Grant::RefreshToken));
+    let (node, name) = (world.node.clone(), world.name());
+    let reader = world.node.ambient.tasks.spawn(async move {
+        refresh::read(&node, &name, Freshness::Usual)
+            .await
+            .map(|it| token(&it))
+    });
+    world.sample.wait_for(|counts| counts.token_refresh == 1).await;
+    admit(&world, &keeper, false).await;
+    while world.node.store.ping().await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    world.sample.release(Gate::TokenAnswer(Grant::RefreshToken));
+    while world.sample.token_requests()[0].outcome != "ok" {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        assert!(world.node.store.ping().await.is_err());
+    }
+    assert!(!reader.is_finished(), "nothing is handed out that is not saved");
+    admit(&world, &keeper, true).await;
+    let new = reader.await.unwrap().unwrap();
+    let stored = world.stored().await;
+    assert_eq!((token(&stored), stored.generation), (new, 2));
+    assert_eq!(intent(&world).await, None);
+    assert_eq!(world.asked(), 1);
 }

@@ -17,7 +17,9 @@ use patchbay_store::testing::TestDb;
 use patchbay_types::connections::{Change, Connection};
 use patchbay_types::deliveries::DeliveryFilter;
 use patchbay_types::environments::{Environment, EnvironmentSettings, WebhookSettings};
-use patchbay_types::{AccountId, AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap};
+use patchbay_types::{
+    AccountId, AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -118,7 +120,9 @@ impl World {
 
     /// Makes or replaces the connection with these credentials.
     pub(crate) async fn replace(&self, credentials: Credentials) -> Connection {
-        let target = connections::import_target(&self.node, self.environment.id, INTEGRATION).await.unwrap();
+        let target = connections::import_target(&self.node, self.environment.id, INTEGRATION)
+            .await
+            .unwrap();
         let import = Import {
             connection_id: Some(ConnectionId::parse(CONNECTION).unwrap()),
             credentials,
@@ -129,7 +133,9 @@ impl World {
             webhook_url_override: Change::Keep,
             verification: Verification::Required,
         };
-        connections::import(&self.node, &self.environment, &target, import).await.unwrap()
+        connections::import(&self.node, &self.environment, &target, import)
+            .await
+            .unwrap()
     }
 
     pub(crate) fn name(&self) -> ConnectionName {
@@ -148,8 +154,13 @@ impl World {
             .store
             .read(move |tx| {
                 Box::pin(async move {
-                    patchbay_store::connections::find(tx, name.environment, &name.integration, &name.connection)
-                        .await
+                    patchbay_store::connections::find(
+                        tx,
+                        name.environment,
+                        &name.integration,
+                        &name.connection,
+                    )
+                    .await
                 })
             })
             .await;

@@ -41,9 +41,9 @@ pub use client::{Answer, Client};
 /// The key of `dev` in every server made here.
 pub const DEV_KEY: &str = "3f2b8b56-7b1a-4d70-9a3e-0d5f4a0c1b2e";
 /// What the sample provider's access tokens live.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(60);
+pub const TOKEN_LIFE: Duration = Duration::from_mins(1);
 /// Nothing that is waited for takes this long, on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a test's servers share: the database, the clock, the provider.
 pub struct World {
@@ -59,7 +59,7 @@ impl World {
     pub async fn on(db: TestDb) -> Self {
         watch_logs();
         // Ahead of the system's, by which commands beside the server go: what they make due is due.
-        let clock = TestClock::at(Ambient::system().now() + Duration::from_secs(3600));
+        let clock = TestClock::at(Ambient::system().now() + Duration::from_hours(1));
         let provider = Ambient::test(clock.clone(), 7);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let options = patchbay_sample::Options {

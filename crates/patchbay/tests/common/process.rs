@@ -80,7 +80,7 @@ impl Process {
     }
 
     pub async fn ended(&mut self) -> ExitStatus {
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), self.child.wait()).await;
+        let ended = tokio::time::timeout(std::time::Duration::from_mins(1), self.child.wait()).await;
         ended
             .unwrap_or_else(|_| panic!("it does not end: {}", self.stderr()))
             .unwrap()

@@ -183,7 +183,7 @@ patchbay_store::both_backends! {
         let after = restored.api.get("/connections/after?provider_config_key=sample-api-key").await;
         assert_eq!(after.status, 404);
         // A webhook that was on its way when the copy was made is sent again once its claim has ended.
-        world.clock.advance(Duration::from_secs(60));
+        world.clock.advance(Duration::from_mins(1));
         restored.finish().await;
     }
 

@@ -178,7 +178,7 @@ patchbay_store::both_backends! {
         server.api.get("/oauth/callback?state=planted-state&code=planted-code").await;
         server.api.get("/oauth/connect/sample-oauth?connect_session_token=planted-token").await;
         server.quiet().await;
-        world.clock.advance(Duration::from_secs(86_400));
+        world.clock.advance(Duration::from_hours(24));
         server.connection("secret").await;
         server.api.request("GET", "/connections/secret?provider_config_key=sample-oauth&force_refresh=true").send().await;
         world.webhook("main", 1).await;

@@ -144,7 +144,7 @@ mod a_database_that_goes_away_and_comes_back {
             .await
             .expect(200);
         // Claims made before the cut end.
-        world.clock.advance(Duration::from_secs(60));
+        world.clock.advance(Duration::from_mins(1));
         server.finish().await;
     }
 }
@@ -191,7 +191,7 @@ mod a_token_refreshed_while_the_database_is_away_is_not_lost {
         assert_ne!(after, before);
         assert_eq!(server.proxied("c1", "/whoami").await.status, 200);
         // Claims made before the cut end.
-        world.clock.advance(Duration::from_secs(60));
+        world.clock.advance(Duration::from_mins(1));
         server.finish().await;
     }
 }
@@ -247,7 +247,7 @@ mod a_disk_that_is_full {
             (world.sample.received("main").len() >= acknowledged.len() + 2).then_some(())
         })
         .await;
-        world.clock.advance(Duration::from_secs(120));
+        world.clock.advance(Duration::from_mins(2));
         server.finish().await;
         let server = world.server().start().await;
         all_there(&server, &acknowledged).await;

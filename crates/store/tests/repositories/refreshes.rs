@@ -177,6 +177,23 @@ story! {
         assert!(read(&world, made.id).await.refresh.exhausted);
     }
 
+    async fn an_outage_is_an_active_failure_that_counts_for_nothing(world) {
+        let made = setup(&world).await;
+        for opened in [true, false] {
+            assert_eq!(fail(&world, made.id, 1, FailureWeight::Uncounted).await, saved(0, false, opened));
+            world.clock.advance(DAY);
+        }
+        let found = read(&world, made.id).await;
+        assert_eq!((found.errors.len(), found.refresh.attempts), (1, 0));
+        assert!(found.refresh.last_success.is_some());
+        // The first refusal is the first, whatever happened on the days before.
+        assert_eq!(fail(&world, made.id, 1, FailureWeight::Counted).await, saved(1, false, false));
+        world.clock.advance(DAY);
+        assert_eq!(fail(&world, made.id, 1, FailureWeight::Uncounted).await, saved(1, false, false));
+        let outcome = save(&world, made.id, 1, refreshed(&world, "a2", None)).await;
+        assert_eq!(outcome, RefreshSaved::Saved { generation: 2, recovered: true });
+    }
+
     async fn an_intent_is_found_after_a_crash_and_goes_with_the_answer(world) {
         let made = setup(&world).await;
         let id = made.id;
