@@ -20,11 +20,22 @@ pub struct Process {
 impl Process {
     /// Starts the binary with these words and variables, in a directory of its own.
     pub fn start(words: &[&str], variables: &BTreeMap<&str, String>, directory: &std::path::Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
+        Self::run(env!("CARGO_BIN_EXE_patchbay"), words, variables, directory)
+    }
+
+    /// Starts another program that becomes the binary.
+    pub fn run(
+        program: &str,
+        words: &[&str],
+        variables: &BTreeMap<&str, String>,
+        directory: &std::path::Path,
+    ) -> Self {
+        let mut command = Command::new(program);
         command
             .args(words)
             .current_dir(directory)
             .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .kill_on_drop(true);
         command
             .envs(variables)
@@ -70,8 +81,12 @@ impl Process {
         .await;
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it runs").to_string();
+        let id = self.id().to_string();
         let sent = std::process::Command::new("kill")
             .args([&format!("-{name}"), &id])
             .status()

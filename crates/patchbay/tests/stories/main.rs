@@ -13,5 +13,6 @@ mod nodes;
 mod outages;
 mod process;
 mod settings;
+mod trust;
 mod webhooks;
 mod wire;

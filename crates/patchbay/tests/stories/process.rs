@@ -189,6 +189,76 @@ patchbay_store::both_backends! {
     }
 }
 
+/// Files of the process may grow no further, which is what a full disk is to it: a real write fails half-way.
+#[cfg(target_os = "linux")]
+mod a_disk_that_is_really_full {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sqlite() {
+        let world = prepared(TestDb::sqlite().await).await;
+        let binary = env!("CARGO_BIN_EXE_patchbay");
+        let script = format!("trap '' XFSZ; ulimit -S -f 4000; exec {binary} serve");
+        let mut serve = Process::run("sh", &["-c", &script], &variables(&world), world.folder.path());
+        let api = Client::new(&serve.url().await, DEV_KEY);
+        let mut acknowledged = Vec::new();
+        let make = async |index: usize| {
+            let body = json!({
+                "provider_config_key": "sample-oauth", "connection_id": format!("filler-{index}"),
+                "credentials": {"type": "OAUTH2", "access_token": "planted-access"},
+                "metadata": {"filler": "x".repeat(20_000)},
+            });
+            api.post("/connections", &body).await
+        };
+        for index in 0..10_000 {
+            let answer = make(index).await;
+            if answer.status == 201 {
+                acknowledged.push(format!("filler-{index}"));
+                continue;
+            }
+            answer.fails(503, "service_unavailable");
+            break;
+        }
+        assert!(acknowledged.len() > 10, "{}", acknowledged.len());
+        assert_eq!(make(20_000).await.status, 503);
+        api.get("/connections/c1?provider_config_key=sample-oauth")
+            .await
+            .expect(200);
+
+        let id = serve.id().to_string();
+        let raised = std::process::Command::new("prlimit")
+            .args(["--fsize=unlimited:", "--pid", &id])
+            .status();
+        assert!(raised.unwrap().success());
+        until("a write to be taken", async || {
+            (make(30_000).await.status == 201).then_some(())
+        })
+        .await;
+        serve.signal("KILL");
+        serve.ended().await;
+
+        let mut serve = Process::start(&["serve"], &variables(&world), world.folder.path());
+        let api = Client::new(&serve.url().await, DEV_KEY);
+        let listed = api.get("/connections?limit=2000").await.expect(200);
+        let there: Vec<_> = listed["connections"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["connection_id"].as_str().unwrap())
+            .collect();
+        for id in acknowledged
+            .iter()
+            .map(String::as_str)
+            .chain(["filler-30000", "c1"])
+        {
+            assert!(there.contains(&id), "{id} was acknowledged and is gone");
+        }
+        assert!(!there.contains(&"filler-20000"), "what was refused is not there");
+        serve.signal("TERM");
+        assert_eq!(serve.ended().await.code(), Some(0));
+    }
+}
+
 /// Offline, with nothing but the binary: the guided page answers, and so does the provider behind it.
 #[tokio::test]
 async fn the_demonstration_starts_by_itself() {

@@ -152,6 +152,23 @@ patchbay_store::both_backends! {
         server.finish().await;
     }
 
+    async fn branding_reaches_the_connect_ui(db: TestDb) {
+        let world = World::on(db).await;
+        let server = world.server().start().await;
+        server.operator.ok("env set dev connect_ui.theme.dark.primary=#112233 connect_ui.show_watermark=false connect_ui.default_theme=dark").await;
+        let session = server.session(&json!({"tags": {}})).await;
+        let look = until("the new look", async || {
+            let told = server.api.with_key(&session).get("/connect/session").await.expect(200);
+            let look = told["data"]["connectUISettings"].clone();
+            (look["defaultTheme"] == "dark").then_some(look)
+        })
+        .await;
+        assert_eq!(look["theme"]["dark"]["primary"], "#112233");
+        assert_eq!(look["theme"]["light"]["primary"], "#00B2E3");
+        assert_eq!(look["showWatermark"], false);
+        server.finish().await;
+    }
+
     async fn a_callback_without_its_cookie_counts_only_where_allowed(db: TestDb) {
         let world = World::on(db).await;
         let callback = async |server: &crate::common::TestServer| {

@@ -156,6 +156,26 @@ patchbay_store::both_backends! {
         server.finish().await;
     }
 
+    async fn failed_refreshes_are_told_only_if_wanted(db: TestDb) {
+        let world = World::on(db).await;
+        let file = format!(
+            "[environments.dev]\nwebhooks.primary_url = \"{}\"\nwebhooks.on_auth_refresh_error = false\n",
+            world.sample.url("/hooks/main")
+        );
+        let server = world.server().file(&file).start().await;
+        server.integrations().await;
+        server.import("c1", &json!({})).await;
+        world.webhook("main", 1).await;
+        server.quiet().await;
+        world.clock.advance(Duration::from_secs(61));
+        world.sample.fail_next(patchbay_sample::Grant::RefreshToken, [patchbay_sample::Failure::InvalidGrant]);
+        server.connection("c1").await.fails(400, "invalid_credentials");
+        world.clock.advance(Duration::from_secs(31));
+        server.connection("c1").await.expect(200);
+        server.finish().await;
+        assert_eq!(world.sample.received("main").len(), 1);
+    }
+
     async fn a_rotated_signing_key_signs_from_then_on(db: TestDb) {
         let world = World::on(db).await;
         let server = world.server().start().await;
