@@ -40,6 +40,10 @@ impl Contract {
         let Some((template, operation)) = self.find(&operation_method, path) else {
             return;
         };
+        // What another server answers is not ours to document.
+        if template.starts_with("/proxy") && patchbay_api::codes::find(answer.code()).is_none() {
+            return;
+        }
         let status = answer.status;
         if status == 304 {
             return;
