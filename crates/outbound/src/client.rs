@@ -177,7 +177,8 @@ impl Client {
             Ok(response) => status_class(response.status()),
             Err(error) => error.code(),
         };
-        metrics::histogram!("outbound_response_seconds", "client" => self.0.settings.name, "outcome" => outcome)
+        let client = self.0.settings.name;
+        metrics::histogram!("patchbay_outbound_response_seconds", "client" => client, "outcome" => outcome)
             .record(progress.elapsed().as_secs_f64());
         result
     }

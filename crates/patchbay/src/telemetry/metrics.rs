@@ -34,6 +34,20 @@ pub fn recorder() -> &'static PrometheusHandle {
             Unit::Seconds,
             "Time to the head of the response."
         );
+        describe_histogram!(
+            "patchbay_outbound_response_seconds",
+            Unit::Seconds,
+            "Time to the head of the response to a request of ours."
+        );
+        describe_counter!("patchbay_refreshes_total", "Credentials refreshed, or not.");
+        describe_counter!(
+            "patchbay_webhook_attempts_total",
+            "Attempts to deliver a webhook: delivered, failed (tried again later) or dead (given up)."
+        );
+        describe_counter!(
+            "patchbay_purged_rows_total",
+            "Rows deleted because their retention ended."
+        );
         describe_gauge!("patchbay_build_info", "Version of the running binary; always 1.");
         metrics::gauge!("patchbay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         handle

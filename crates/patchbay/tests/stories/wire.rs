@@ -31,7 +31,7 @@ patchbay_store::both_backends! {
         let world = World::on(db).await;
         let server = world.server().start().await;
         let huge = format!("GET / HTTP/1.1\r\nhost: x\r\nx-huge: {}\r\n\r\n", "h".repeat(400_000));
-        let many: String = ["x-many: 1\r\n"; 2000].concat();
+        let many: String = "x-many: 1\r\n".repeat(2000);
         let many = format!("GET /health HTTP/1.1\r\nhost: x\r\n{many}\r\n");
         let shouts: [(&[u8], &[&str]); 8] = [
             (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &["HTTP/1.1 400", ""]),
