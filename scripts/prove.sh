@@ -1,16 +1,12 @@
 #!/usr/bin/env bash
-# The full figures: storms, kill loops, load. Each program in prove/ writes its report to docs/proof/.
+# The full figures: storms, kill loops, load. Each proof writes its report to docs/proof/; names choose among them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+setup=$(mktemp -d)
+trap 'rm -rf "$setup"' EXIT
+scripts/test-setup.sh "$setup/env"
+# shellcheck disable=SC1091
+. "$setup/env"
 cargo build --release --bin patchbay
-found=0
-for proof in prove/*.sh; do
-  [ -x "$proof" ] || continue
-  found=1
-  printf '== %s\n' "$proof"
-  "$proof" "$@"
-done
-if [ "$found" = 0 ]; then
-  echo 'There is no proof in prove/ yet.' >&2
-  exit 1
-fi
+cargo build --release -p patchbay-bench
+"${CARGO_TARGET_DIR:-target}/release/patchbay-bench" prove "$@"
