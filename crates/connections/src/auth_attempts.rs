@@ -13,7 +13,7 @@ use patchbay_auth::driver;
 use patchbay_auth::metadata;
 use patchbay_auth::oauth2::authorize;
 use patchbay_store::db::DbError;
-use patchbay_store::{auth_attempts, connect_sessions, integrations};
+use patchbay_store::{auth_attempts, connect_sessions, connections, integrations};
 use patchbay_types::auth_attempts::AuthAttempt;
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{AuthOperation, Change, ConnectionUpsert};
@@ -435,7 +435,8 @@ async fn complete(
     Ok(())
 }
 
-/// Tells the product that an attempt failed: `operation` `creation`, with the id the connection would have had.
+/// Tells the product that an attempt failed: `operation` `creation`, with the id the connection would have had, or
+/// `override`, if an existing connection was to be authorized again.
 async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Failure) {
     let Ok(Some(environment)) = crate::environments::get(context, attempt.environment_id).await else {
         return;
@@ -451,26 +452,39 @@ async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Fa
                     None => None,
                 };
                 let spec = session.as_ref().map(|session| &session.spec);
+                let bound = match session.as_ref().and_then(|session| session.connection) {
+                    Some(row) => connections::find_by_row(tx, row).await?,
+                    None => None,
+                };
                 let conclusion = Conclusion {
                     environment: environment.id,
                     integration: attempt.integration_id,
-                    connection: None,
+                    connection: bound.as_ref().map(|connection| connection.id),
                     state: OperationState::Failed,
                     text: &message,
                 };
                 let fresh = OperationId(ambient.time_ordered_uuid().to_string());
                 let log = conclude(tx, attempt.operation_id, fresh, &conclusion).await?;
+                let own_tags = bound.as_ref().map(|connection| &connection.tags);
+                let own_url = bound
+                    .as_ref()
+                    .and_then(|connection| connection.webhook_url_override.as_deref());
                 let event = AuthEvent {
                     environment: &environment,
-                    operation: AuthOperation::Creation,
+                    operation: match bound {
+                        Some(_) => AuthOperation::Override,
+                        None => AuthOperation::Creation,
+                    },
                     connection_id: attempt.connection_id.as_str(),
-                    row: None,
+                    row: bound.as_ref().map(|connection| connection.id),
                     provider_config_key: attempt.integration_key.as_str(),
                     provider: attempt.provider.as_str(),
                     auth_mode: attempt.auth_mode,
-                    tags: spec.and_then(|spec| spec.tags.as_ref()),
+                    tags: spec.and_then(|spec| spec.tags.as_ref()).or(own_tags),
                     end_user: None,
-                    webhook_url_override: spec.and_then(|spec| spec.webhook_url_override.as_deref()),
+                    webhook_url_override: spec
+                        .and_then(|spec| spec.webhook_url_override.as_deref())
+                        .or(own_url),
                     error: Some((webhook_type, &message)),
                     log: Some(&log),
                 };

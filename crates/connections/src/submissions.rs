@@ -8,11 +8,13 @@ use patchbay_auth::verification::{self, Candidate};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{Change, ConnectionUpsert};
-use patchbay_types::{AuthMode, Credentials, JsonMap};
+use patchbay_types::operations::OperationState;
+use patchbay_types::{AuthMode, Credentials, EnvironmentId, IntegrationId, JsonMap, OperationId};
 
 use crate::admission::{Admission, Refusal, Wish, admit};
 use crate::connections::{ConnectionError, NewConnection, expiry_to_check, store};
 use crate::context::Context;
+use crate::logbook::{Conclusion, conclude};
 
 /// Why a form was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -96,14 +98,52 @@ pub async fn submit(
     wish.credentials = body.cloned().unwrap_or_default();
     let admission = admit(context, session, wish, |wanted| wanted == endpoint.mode()).await?;
     let working = context.clone();
-    let task = context
-        .ambient
-        .tasks
-        .spawn(async move { accept(&working, admission, endpoint).await });
+    let task = context.ambient.tasks.spawn(async move {
+        let (begun, environment, integration) = (
+            admission.session.operation_id.clone(),
+            admission.environment.id,
+            admission.integration.id,
+        );
+        let accepted = accept(&working, admission, endpoint).await;
+        if let Err(SubmitError::TestFailed(words) | SubmitError::NoToken(words)) = &accepted {
+            note_failure(&working, begun, environment, integration, words.clone()).await;
+        }
+        accepted
+    });
     task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a submission ended unexpectedly");
         Err(ConnectionError::Store(DbError::internal("a submission ended unexpectedly")).into())
     })
+}
+
+/// A form that was not accepted is no news to the product, as its end user sees it and tries again; people who look
+/// into the logs find it.
+async fn note_failure(
+    context: &Context,
+    begun: Option<OperationId>,
+    environment: EnvironmentId,
+    integration: IntegrationId,
+    words: String,
+) {
+    let fresh = OperationId(context.ambient.time_ordered_uuid().to_string());
+    let noted: Result<_, DbError> = context
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let conclusion = Conclusion {
+                    environment,
+                    integration,
+                    connection: None,
+                    state: OperationState::Failed,
+                    text: &words,
+                };
+                conclude(tx, begun, fresh, &conclusion).await
+            })
+        })
+        .await;
+    if let Err(error) = noted {
+        tracing::warn!(%error, "a refused form could not be noted");
+    }
 }
 
 async fn accept(

@@ -295,32 +295,28 @@ impl TestServer {
         made["data"]["token"].as_str().unwrap().to_owned()
     }
 
-    /// Goes through the popup as a browser does, without a WebSocket: the connection's id.
+    /// Goes through the popup as a browser does, and ends well.
     pub async fn authorize(&self, session: &str, integration: &str) {
-        let target = format!("/oauth/connect/{integration}?connect_session_token={session}");
-        let redirect = self.api.anonymous().get(&target).await;
-        assert_eq!(redirect.status, 302, "{}", redirect.text);
-        let cookie = redirect
-            .header("set-cookie")
-            .split(';')
-            .next()
-            .unwrap()
-            .to_owned();
-        let provider = Client::anonymous_at(redirect.header("location"));
-        let approved = provider.get("").await;
-        let back: url::Url = approved
-            .header("location")
-            .parse()
-            .unwrap_or_else(|_| panic!("{}", approved.text));
-        let callback = &back[url::Position::BeforePath..];
-        let page = self
-            .api
-            .anonymous()
-            .request("GET", callback)
-            .header("cookie", &cookie)
-            .send()
-            .await;
+        let page = self.popup(session, integration).await;
         assert_eq!(page.status, 200, "{}", page.text);
+    }
+
+    /// Goes through the popup as a browser does: the last page.
+    pub async fn popup(&self, session: &str, integration: &str) -> Answer {
+        let browser = self.api.anonymous();
+        let target = format!("/oauth/connect/{integration}?connect_session_token={session}");
+        let redirect = browser.get(&target).await;
+        assert_eq!(redirect.status, 302, "{}", redirect.text);
+        let cookie = redirect.header("set-cookie").split(';').next().unwrap();
+        let decided = Client::anonymous_at(redirect.header("location")).get("").await;
+        let back = decided.header("location");
+        let back: url::Url = back.parse().unwrap_or_else(|_| panic!("{}", decided.text));
+        let callback = &back[url::Position::BeforePath..];
+        browser
+            .request("GET", callback)
+            .header("cookie", cookie)
+            .send()
+            .await
     }
 
     /// Imports an OAuth connection with tokens fresh from the provider.

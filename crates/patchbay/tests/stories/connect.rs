@@ -81,17 +81,53 @@ patchbay_store::both_backends! {
         server.integrations().await;
         world.sample.behave(|all| all.consent = Consent::Deny);
         let session = server.session(&json!({"tags": {"end_user_id": "u1"}})).await;
-        let target = format!("/oauth/connect/sample-oauth?connect_session_token={session}");
-        let redirect = server.api.anonymous().get(&target).await;
-        let cookie = redirect.header("set-cookie").split(';').next().unwrap().to_owned();
-        let denied = crate::common::Client::anonymous_at(redirect.header("location")).get("").await;
-        let back: url::Url = denied.header("location").parse().unwrap();
-        let target = &back[url::Position::BeforePath..];
-        let page = server.api.anonymous().request("GET", target).header("cookie", &cookie).send().await;
+        let page = server.popup(&session, "sample-oauth").await;
         assert_eq!(page.status, 400);
         assert_eq!(server.api.get("/connections").await.expect(200), json!({"connections": []}));
         let (_, body) = world.webhook("main", 1).await;
         assert_eq!((&body["success"], &body["operation"]), (&json!(false), &json!("creation")));
+        server.finish().await;
+    }
+
+    async fn a_refused_reconnect_leaves_the_connection_and_says_override(db: TestDb) {
+        let world = World::on(db).await;
+        let server = world.server().start().await;
+        server.integrations().await;
+        let own = world.sample.url("/hooks/own");
+        server.import("c1", &json!({"tags": {"end_user_id": "u1"}, "webhook_url_override": own})).await;
+        world.webhook("own", 1).await;
+        let before = server.token("c1").await;
+        world.sample.behave(|all| all.consent = Consent::Deny);
+        let again = json!({"connection_id": "c1", "integration_id": "sample-oauth"});
+        let made = server.api.post("/connect/sessions/reconnect", &again).await.expect(201);
+        let page = server.popup(made["data"]["token"].as_str().unwrap(), "sample-oauth").await;
+        assert_eq!(page.status, 400);
+        assert_eq!(server.token("c1").await, before);
+        let (_, body) = world.webhook("own", 2).await;
+        assert_eq!((&body["operation"], &body["success"]), (&json!("override"), &json!(false)));
+        assert_eq!((&body["connectionId"], &body["tags"]), (&json!("c1"), &json!({"end_user_id": "u1"})));
+        let failed = server.operator.json("logs --env dev --type auth --state failed --json").await;
+        assert_eq!(failed.as_array().unwrap().len(), 1, "{failed}");
+        server.finish().await;
+    }
+
+    async fn a_wrong_key_in_a_form_is_told_to_its_user_and_noted(db: TestDb) {
+        let world = World::on(db).await;
+        let server = world.server().start().await;
+        server.integrations().await;
+        let session = server.session(&json!({"tags": {"end_user_id": "u1"}})).await;
+        let form = format!("/api-auth/api-key/sample-api-key?connect_session_token={session}");
+        let browser = server.api.anonymous();
+        browser.post(&form, &json!({"apiKey": "planted-wrong"})).await.fails(400, "connection_test_failed");
+        let failed = server.operator.json("logs --env dev --state failed --json").await;
+        let id = failed[0]["id"].as_str().unwrap();
+        let shown = server.operator.ok(&format!("logs {id}")).await;
+        assert!(!shown.contains("planted-"), "{shown}");
+        browser.post(&form, &json!({"apiKey": patchbay_sample::API_KEY})).await.expect(200);
+        let (_, body) = world.webhook("main", 1).await;
+        assert_eq!((&body["success"], &body["authMode"]), (&json!(true), &json!("API_KEY")));
+        let well = server.operator.json("logs --env dev --state success --json").await;
+        assert_eq!(well[0]["integration"], "sample-api-key");
         server.finish().await;
     }
 
