@@ -79,7 +79,7 @@ impl Spec {
             if let Some(status) = server.child.try_wait()? {
                 bail!("the server ended with {status}:\n{}", self.end_of_log());
             }
-            if began.elapsed() > Duration::from_secs(60) {
+            if began.elapsed() > Duration::from_mins(1) {
                 bail!("the server is not ready after a minute:\n{}", self.end_of_log());
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

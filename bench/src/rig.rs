@@ -22,6 +22,9 @@ use crate::report::Report;
 use crate::seed::{self, API_KEY, House};
 use crate::wire::request;
 
+/// A name, where it is sent, the requests, and whose CPU is counted.
+type Comparison = (&'static str, SocketAddr, Arc<Vec<Vec<u8>>>, Subject);
+
 const PLAIN: &str = "plain";
 const SECURE: &str = "secure";
 const FEW: usize = 1_000;
@@ -201,7 +204,7 @@ fn rows(options: &Options, small: &Server, large: &Server, upstream: &Upstream, 
     let list = |team: usize| format!("/connections?limit=100&tags[team]=team-{team}&tags[plan]=pro");
     let common = "/connections?limit=100&tags[region]=region-1&tags[plan]=pro";
     let (few, many) = (Subject::One(small.pid), Subject::One(large.pid));
-    let plans: Vec<(&'static str, SocketAddr, Arc<Vec<Vec<u8>>>, Subject)> = vec![
+    let plans: Vec<Comparison> = vec![
         (
             "GET /connections/:id, one connection",
             large.address,
@@ -387,7 +390,7 @@ impl Outcome {
             let met = if budget.met { "yes" } else { "**no**" };
             report.row(&[
                 budget.what,
-                budget.budget.to_owned(),
+                budget.goal.to_owned(),
                 budget.measured,
                 met.to_owned(),
             ]);
@@ -406,7 +409,7 @@ impl Outcome {
         let mut add = |what: &str, budget: &'static str, measured: String, met: bool| {
             all.push(Budget {
                 what: what.to_owned(),
-                budget,
+                goal: budget,
                 measured,
                 met,
             });
@@ -516,7 +519,7 @@ impl Outcome {
 
 struct Budget {
     what: String,
-    budget: &'static str,
+    goal: &'static str,
     measured: String,
     met: bool,
 }

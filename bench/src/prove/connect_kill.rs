@@ -164,7 +164,7 @@ impl Maker {
                     self.done.fetch_add(1, Ordering::Relaxed);
                 }
                 // The server is down or went down: the client never heard, and nothing was promised.
-                Err(error) if error.chain().any(|cause| cause.is::<std::io::Error>()) => {
+                Err(error) if error.chain().any(<dyn std::error::Error>::is::<std::io::Error>) => {
                     made.cut += 1;
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }

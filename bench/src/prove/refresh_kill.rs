@@ -119,7 +119,7 @@ async fn one(
         let token = stage.expired(&connection).await?;
         connections.insert(connection, token);
     }
-    let held = round % 2 == 0;
+    let held = round.is_multiple_of(2);
     let before = stage.sample.counts().token_refresh;
     if held {
         stage.sample.hold(GATE);
@@ -147,7 +147,7 @@ async fn one(
         .iter()
         .filter_map(|request| request.parameter("refresh_token").map(ToOwned::to_owned))
         .collect();
-    let reader = if topology == Topology::PostgresTwice { 1 } else { 0 };
+    let reader = usize::from(topology == Topology::PostgresTwice);
     if reader == 0 {
         stage.start(0).await?;
     }

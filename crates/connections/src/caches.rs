@@ -6,7 +6,7 @@
 //!   saw the answer reads the new value on this node. Other nodes hear of it by the store's notices, milliseconds
 //!   later; an entry also ends by itself after [`TTL`].
 //! - *Load overtaken by a change*: a reader that loaded the old row must not put it into the cache after the
-//!   change dropped it. Every `forget` bumps an epoch; [`Caches::fill`] stores only what was loaded in the
+//!   change dropped it. Every `forget` bumps an epoch; `Caches::fill` stores only what was loaded in the
 //!   current one.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -63,7 +63,7 @@ pub enum Changed {
     Everything,
 }
 
-/// Proof of when a load began; see [`Caches::fill`].
+/// Proof of when a load began; see `Caches::fill`.
 #[derive(Clone, Copy, Debug)]
 pub struct Epoch {
     shard: usize,

@@ -211,24 +211,24 @@ mod tests {
 
     use super::*;
 
-    fn parse(value: Value) -> Result<Tags, Vec<TagIssue>> {
+    fn parse(value: &Value) -> Result<Tags, Vec<TagIssue>> {
         Tags::parse(value.as_object().unwrap())
     }
 
     #[test]
     fn every_limit_from_both_sides() {
-        assert!(parse(json!({ "a".repeat(64): "v" })).is_ok());
+        assert!(parse(&json!({ "a".repeat(64): "v" })).is_ok());
         assert_eq!(
-            parse(json!({ "a".repeat(65): "v" })),
+            parse(&json!({ "a".repeat(65): "v" })),
             Err(vec![TagIssue::Key("a".repeat(65))])
         );
-        assert!(parse(json!({ "a": "v".repeat(255) })).is_ok());
+        assert!(parse(&json!({ "a": "v".repeat(255) })).is_ok());
         assert_eq!(
-            parse(json!({ "a": "v".repeat(256) })),
+            parse(&json!({ "a": "v".repeat(256) })),
             Err(vec![TagIssue::ValueTooLong("a".into())])
         );
         assert_eq!(
-            parse(json!({ "a": "" })),
+            parse(&json!({ "a": "" })),
             Err(vec![TagIssue::ValueTooShort("a".into())])
         );
         let ten: JsonMap = (0..10).map(|n| (format!("k{n}"), json!("v"))).collect();
@@ -236,19 +236,22 @@ mod tests {
         let eleven: JsonMap = (0..11).map(|n| (format!("k{n}"), json!("v"))).collect();
         assert_eq!(Tags::parse(&eleven), Err(vec![TagIssue::TooMany]));
         assert_eq!(
-            parse(json!({ "A": "1", "a": "2" })),
+            parse(&json!({ "A": "1", "a": "2" })),
             Err(vec![TagIssue::Duplicate("a".into())])
         );
-        assert_eq!(parse(json!({ "1a": "x" })), Err(vec![TagIssue::Key("1a".into())]));
         assert_eq!(
-            parse(json!({ "a": 1 })),
+            parse(&json!({ "1a": "x" })),
+            Err(vec![TagIssue::Key("1a".into())])
+        );
+        assert_eq!(
+            parse(&json!({ "a": 1 })),
             Err(vec![TagIssue::NotString("a".into(), "number")])
         );
         assert_eq!(
-            parse(json!({ "End_User_Email": "nope" })),
+            parse(&json!({ "End_User_Email": "nope" })),
             Err(vec![TagIssue::Email])
         );
-        assert_eq!(parse(json!({ "Team": "A" })).unwrap().get("team"), Some("A"));
+        assert_eq!(parse(&json!({ "Team": "A" })).unwrap().get("team"), Some("A"));
     }
 
     #[test]

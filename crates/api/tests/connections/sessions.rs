@@ -165,10 +165,7 @@ async fn fields_are_checked() {
         .invalid("invalid_body", json!([missing("end_user", "object")]))
         .await;
     post(json!({"organization": {"id": ""}, "x": 1}))
-        .invalid(
-            "invalid_body",
-            json!([unrecognized("x")]),
-        )
+        .invalid("invalid_body", json!([unrecognized("x")]))
         .await;
     post(json!({"end_user": {}})).fails(400, "invalid_body").await;
     post(json!({"end_user": {"id": "u"}, "organization": {"id": ""}, "allowed_integrations": []}))

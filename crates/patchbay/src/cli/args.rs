@@ -167,8 +167,12 @@ pub enum EnvAction {
     Set {
         /// Its name.
         name: String,
-        /// Such as webhooks.primary_url=https://app.example.com/webhooks
-        #[arg(required = true, value_name = "KEY=VALUE")]
+        /// Settings and their new values.
+        #[arg(
+            required = true,
+            value_name = "KEY=VALUE",
+            help = "Such as webhooks.primary_url=https://app.example.com/webhooks"
+        )]
         assignments: Vec<String>,
     },
 }
