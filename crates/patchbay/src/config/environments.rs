@@ -170,7 +170,8 @@ pub const ENVIRONMENT_SETTINGS: &[EnvironmentSetting] = &[
         key: "hmac_enabled",
         kind: EnvironmentKind::Switch,
         visibility: Visibility::Public,
-        help: "Whether callers with the deprecated public key must sign their requests.",
+        help: "Whether callers with the deprecated public key must sign their requests. Stored; public keys are refused, \
+               connect sessions replace them.",
         example: "false",
         since: "0.1.0",
         get: |settings| Some(settings.hmac_enabled.to_string()),
