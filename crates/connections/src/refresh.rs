@@ -46,8 +46,9 @@ use crate::{environments, integrations};
 pub const COOLDOWN: Duration = Duration::from_secs(30);
 /// Life of the lease. Longer than [`driver::TIMEOUT`] plus the time a save may take.
 const LEASE: Duration = Duration::from_secs(30);
-/// How long a caller waits for a flight, its own or another node's.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// How long a caller waits for a flight, its own or another node's: longer than the lease, so that whoever waits
+/// behind a node that died takes over instead of giving up.
+const PATIENCE: Duration = Duration::from_secs(35);
 /// How long the token before the last rotation is worth a try.
 const GRACE: Duration = Duration::from_mins(10);
 /// Fallback when the notice of the winner's commit is lost.

@@ -9,8 +9,8 @@ async fn import(wire: &Wire, integration: &str, credentials: Value) -> Value {
     wire.api.post("/connections", body).expect(201).await
 }
 
-fn body(credentials: Value) -> Value {
-    json!({"provider_config_key": "oauth", "credentials": credentials})
+fn body(credentials: impl Into<Value>) -> Value {
+    json!({"provider_config_key": "oauth", "credentials": credentials.into()})
 }
 
 patchbay_store::both_backends! {

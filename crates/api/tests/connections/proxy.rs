@@ -34,7 +34,7 @@ patchbay_store::both_backends! {
         let echo = wire.proxied("GET", "sample", "/echo").expect(200).await;
         let bearer = format!("Bearer {}", issued["access_token"].as_str().unwrap());
         assert_eq!(echoed(&echo, "authorization"), Some(bearer.as_str()), "and not the caller's key");
-        wire.advance(Duration::from_secs(3600));
+        wire.advance(Duration::from_hours(1));
         wire.proxied("GET", "sample", "/whoami").expect(200).await;
         assert_eq!(wire.sample.counts().token_refresh, 1);
     }
@@ -46,12 +46,12 @@ patchbay_store::both_backends! {
         wire.sample.expire_access_tokens();
         wire.proxied("GET", "sample", "/whoami").expect(401).await;
         assert_eq!((wire.sample.counts().whoami, wire.sample.counts().token_refresh), (1, 0));
-        wire.advance(Duration::from_secs(60));
+        wire.advance(Duration::from_mins(1));
         let me = wire.proxied("GET", "sample", "/whoami").expect(200).await;
         assert_eq!(me["authenticated_by"], "oauth2");
         assert_eq!((wire.sample.counts().whoami, wire.sample.counts().token_refresh), (3, 1));
         // Everything is revoked: the provider's own answer, after one try with either refresh token.
-        wire.advance(Duration::from_secs(60));
+        wire.advance(Duration::from_mins(1));
         wire.sample.revoke_all();
         wire.proxied("GET", "sample", "/whoami").expect(401).await;
         assert_eq!((wire.sample.counts().whoami, wire.sample.counts().token_refresh), (4, 3));
@@ -64,7 +64,7 @@ patchbay_store::both_backends! {
         wire.connect("c").await;
         wire.sample.behave_for(Grant::RefreshToken, |it| it.failure = Some(patchbay_sample::Failure::InvalidGrant));
         for day in 1..=4 {
-            wire.advance(Duration::from_secs(24 * 60 * 60));
+            wire.advance(Duration::from_hours(24));
             wire.proxied("GET", "sample", "/whoami").fails(400, "server_error").await;
             let again = wire.proxied("GET", "sample", "/whoami");
             match day {
@@ -106,9 +106,8 @@ async fn every_method_and_target_passes() {
         (200, "", Some("1234"))
     );
     for path in ["", "/", "?x=1"] {
-        assert_eq!(
+        assert!(
             wire.proxied("GET", "open", path).expect(200).await["company"].is_string(),
-            true,
             "{path}"
         );
     }

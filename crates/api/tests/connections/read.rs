@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::common::{missing, unrecognized};
 use crate::wire::Wire;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 
 patchbay_store::both_backends! {
     async fn credentials_are_fresh_and_without_refresh_tokens(db: TestDb) {
@@ -31,7 +31,7 @@ patchbay_store::both_backends! {
         assert_eq!(all["credentials"]["refresh_token"], issued["refresh_token"]);
         assert_eq!(all["credentials"]["raw"]["refresh_token"], issued["refresh_token"]);
 
-        wire.advance(Duration::from_secs(50 * 60));
+        wire.advance(Duration::from_mins(50));
         let fresh = wire.get("c", "sample").await;
         assert_ne!(fresh["credentials"]["access_token"], issued["access_token"]);
         assert_eq!(fresh["credentials"]["expires_at"], "2026-01-02T04:54:05.678Z");

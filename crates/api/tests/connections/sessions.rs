@@ -47,7 +47,7 @@ patchbay_store::both_backends! {
             let connected = connect(&wire, token).await;
             assert_eq!(connected["providerConfigKey"], "sample-key");
         }
-        wire.advance(Duration::from_secs(30 * 60) - Duration::from_millis(1));
+        wire.advance(Duration::from_mins(30) - Duration::from_millis(1));
         wire.api.get("/connect/session").bearer(token).expect(200).await;
         wire.advance(Duration::from_millis(1));
         let late = wire.api.get("/connect/session").bearer(token);

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::wire::Wire;
 
-fn body(tags: Value) -> Value {
-    json!({"provider_config_key": "open", "connection_id": "c", "credentials": {"type": "NONE"}, "tags": tags})
+fn body(tags: impl Into<Value>) -> Value {
+    json!({"provider_config_key": "open", "connection_id": "c", "credentials": {"type": "NONE"}, "tags": tags.into()})
 }
 
 fn many(count: usize) -> Value {

@@ -26,7 +26,7 @@ impl Wire {
         let sample_clock = TestClock::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let options = Options {
-            token_life: Duration::from_secs(3600),
+            token_life: Duration::from_hours(1),
             ..Options::default()
         };
         let sample =
@@ -115,7 +115,7 @@ open:
             .context
             .ambient
             .now()
-            .checked_add(Duration::from_secs(3600))
+            .checked_add(Duration::from_hours(1))
             .unwrap();
         let body = json!({
             "provider_config_key": "sample",

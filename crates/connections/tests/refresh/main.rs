@@ -19,7 +19,7 @@ use patchbay_types::connections::RefreshCause;
 use patchbay_types::refreshes::RefreshIntent;
 use world::{CONNECTION, DUE, TOKEN_LIFE, World, token};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 const DOWN: Failure = Failure::Status {
     status: 500,
     retry_after: None,
@@ -188,7 +188,7 @@ patchbay_store::both_backends! {
         world.clock.advance(TOKEN_LIFE);
         assert_eq!(cause(world.read().await), RefreshCause::ProviderRefused);
         assert_eq!(world.asked(), 2);
-        world.clock.advance(COOLDOWN - Duration::from_millis(1));
+        world.clock.advance(COOLDOWN.checked_sub(Duration::from_millis(1)).unwrap());
         assert!(matches!(world.read().await, Err(ReadError::Backoff(_))));
         assert_eq!(world.asked(), 2);
         world.clock.advance(Duration::from_millis(1));

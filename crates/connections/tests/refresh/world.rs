@@ -18,15 +18,15 @@ use patchbay_types::connections::{Change, Connection};
 use patchbay_types::deliveries::DeliveryFilter;
 use patchbay_types::environments::{Environment, EnvironmentSettings, WebhookSettings};
 use patchbay_types::{
-    AccountId, AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap,
+    AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// Life of the sample provider's access tokens.
-pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
+pub(crate) const TOKEN_LIFE: Duration = Duration::from_hours(1);
 /// After so long a token is worth refreshing and still good.
-pub(crate) const DUE: Duration = Duration::from_secs(50 * 60);
+pub(crate) const DUE: Duration = Duration::from_mins(50);
 /// The one integration.
 pub(crate) const INTEGRATION: &str = "sample";
 /// The one connection.
@@ -38,7 +38,6 @@ pub(crate) struct World {
     pub(crate) clock: TestClock,
     pub(crate) sample: SampleHandle,
     pub(crate) node: Arc<Context>,
-    pub(crate) account: AccountId,
     pub(crate) environment: Arc<Environment>,
 }
 
@@ -91,7 +90,6 @@ impl World {
             clock,
             sample,
             node,
-            account,
             environment,
         };
         world.import().await;
