@@ -17,9 +17,7 @@ use patchbay_store::testing::TestDb;
 use patchbay_types::connections::{Change, Connection};
 use patchbay_types::deliveries::DeliveryFilter;
 use patchbay_types::environments::{Environment, EnvironmentSettings, WebhookSettings};
-use patchbay_types::{
-    AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap,
-};
+use patchbay_types::{AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
