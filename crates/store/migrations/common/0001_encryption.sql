@@ -2,16 +2,16 @@
 -- with its environment.
 
 CREATE TABLE key_check (
-  id BIGINT PRIMARY KEY CHECK (id = 1),
+  id {int} PRIMARY KEY CHECK (id = 1),
   key_id TEXT NOT NULL,
-  sealed BYTEA NOT NULL,
-  updated_at BIGINT NOT NULL
-);
+  sealed {bytes} NOT NULL,
+  updated_at {int} NOT NULL
+){strict};
 
 CREATE TABLE data_key (
   scope TEXT PRIMARY KEY,
-  wrapped BYTEA NOT NULL,
+  wrapped {bytes} NOT NULL,
   key_id TEXT NOT NULL,
-  created_at BIGINT NOT NULL
-);
+  created_at {int} NOT NULL
+){clustered};
 CREATE INDEX data_key_key_id ON data_key (key_id);
