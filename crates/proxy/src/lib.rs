@@ -7,6 +7,7 @@
 
 pub mod body;
 mod headers;
+pub mod pagination;
 mod relay;
 
 pub use relay::{Controls, MAX_RETRIES, ProxyError, ProxyRequest, RedirectHeaders, relay};
