@@ -6,6 +6,7 @@
 //! definition  one provider, typed; `Provider::wire` is what the API serves
 //! template    `${…}`, compiled when the catalogue is loaded, rendered on the hot path
 //! forms       definition -> the end user's form, and the check of what was submitted
+//! page        definition -> the provider's page in `docs/providers/`
 //! check       rules; everything wrong is a `Finding` with file, line, column and suggestion
 //! ```
 //! A text that does not fit costs the entry it is in, never the file: faulty entries are reported and left out, and
@@ -18,6 +19,7 @@ pub mod diff;
 pub mod finding;
 pub mod forms;
 pub mod integration_config;
+pub mod page;
 pub mod pem;
 pub mod scopes;
 pub mod template;

@@ -9,16 +9,12 @@ use std::path::Path;
 use clap::CommandFactory as _;
 use patchbay::cli::Cli;
 use patchbay::config::reference;
+use patchbay_catalog::{Catalogue, page};
 
 #[track_caller]
 fn check(path: &str, content: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a switch of the test run, not of the product"
-    )]
-    let update = std::env::var_os("UPDATE_GENERATED").is_some();
-    if update {
+    if is_update() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
     }
@@ -28,6 +24,41 @@ fn check(path: &str, content: &str) {
         "{} is stale: run `UPDATE_GENERATED=1 cargo test -p patchbay --test generated`",
         path.display()
     );
+}
+
+/// Whether the files are written instead of compared.
+fn is_update() -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a switch of the test run, not of the product"
+    )]
+    let update = std::env::var_os("UPDATE_GENERATED");
+    update.is_some()
+}
+
+#[test]
+fn provider_pages() {
+    let catalogue = Catalogue::built_in();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/providers");
+    let mut known = vec!["README.md".to_owned()];
+    check("docs/providers/README.md", &page::index(&catalogue));
+    for provider in catalogue.iter() {
+        let name = format!("{}.md", provider.name);
+        check(&format!("docs/providers/{name}"), &page::provider(provider));
+        known.push(name);
+    }
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if known.contains(&name) {
+            continue;
+        }
+        assert!(
+            is_update(),
+            "docs/providers/{name} is of a provider that is not there"
+        );
+        fs::remove_file(entry.path()).unwrap();
+    }
 }
 
 #[test]
