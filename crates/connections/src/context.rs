@@ -9,7 +9,7 @@ use patchbay_store::Store;
 use url::Url;
 
 use crate::caches::Caches;
-use crate::refresh::Flights;
+use crate::refresh::{Flights, Rejections};
 use crate::results::AuthResults;
 use crate::usage::Usage;
 
@@ -34,6 +34,8 @@ pub struct Context {
     pub results: AuthResults,
     /// Refreshes in flight in this process.
     pub(crate) flights: Flights,
+    /// Credentials that upstreams rejected although they were fresh.
+    pub(crate) rejections: Rejections,
     /// Last-used and last-fetched times on their way to the store.
     pub(crate) usage: Usage,
 }
@@ -82,6 +84,7 @@ impl Context {
             settings,
             caches: Caches::new(),
             flights: Flights::default(),
+            rejections: Rejections::new(),
             usage: Usage::default(),
         });
         crate::caches::follow_notices(&context);

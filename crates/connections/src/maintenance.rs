@@ -10,10 +10,11 @@ use patchbay_store::db::DbError;
 use patchbay_store::leases::{self, Lease};
 use patchbay_store::retention::{self, Retention};
 use patchbay_types::Timestamp;
+use patchbay_types::refreshes::RefreshReason;
 
 use crate::caches::ConnectionName;
 use crate::context::Context;
-use crate::refresh::{self, Freshness, ReadError};
+use crate::refresh::{self, ReadError};
 
 /// How often old rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -109,7 +110,7 @@ pub async fn refresh_idle(context: &Arc<Context>) -> Result<(), DbError> {
                 integration: stale.integration_key.to_string(),
                 connection: stale.connection_id.to_string(),
             };
-            match refresh::read(context, &name, Freshness::Usual).await {
+            match refresh::read_because(context, &name, RefreshReason::Background).await {
                 Ok(_) => {}
                 Err(ReadError::Store(error)) => {
                     tracing::warn!(%error, "an idle connection could not be read");

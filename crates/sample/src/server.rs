@@ -291,6 +291,11 @@ impl SampleHandle {
         self.state.tokens().expire_access(now);
     }
 
+    /// Loses the newest refresh token of every grant: a rotation that never took hold.
+    pub fn forget_newest_refresh_tokens(&self) {
+        self.state.tokens().forget_newest();
+    }
+
     /// Issues tokens as if a person had gone through the page: the JSON of the token endpoint's answer, for tests that
     /// import a connection.
     pub fn issue(&self, scope: &str) -> serde_json::Value {

@@ -263,6 +263,15 @@ impl Tokens {
         self.access.values_mut().for_each(|access| access.expires = now);
     }
 
+    /// Loses the newest refresh token of every grant, as a database does that falls back on a replica.
+    pub(crate) fn forget_newest(&mut self) {
+        for family in &mut self.families {
+            if let Some(newest) = family.refresh.take() {
+                self.refresh.remove(&newest);
+            }
+        }
+    }
+
     fn mint(&mut self, number: usize, with_refresh: bool, world: World<'_>) -> Issued {
         let family = &mut self.families[number];
         let access = random("sample_at_", world.entropy);

@@ -205,6 +205,12 @@ impl World {
         self.read_as(refresh::Freshness::Forced).await
     }
 
+    /// What there is to try again with after the upstream rejected that generation.
+    pub(crate) async fn renewed(&self, generation: i64) -> Option<String> {
+        let newer = refresh::force_after_rejection(&self.node, &self.name(), generation).await?;
+        Some(token(&newer))
+    }
+
     async fn read_as(&self, freshness: refresh::Freshness) -> Result<String, refresh::ReadError> {
         let found = refresh::read(&self.node, &self.name(), freshness).await?;
         Ok(token(&found))

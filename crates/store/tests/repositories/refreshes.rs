@@ -5,7 +5,7 @@ use patchbay_store::refreshes;
 use patchbay_types::connections::{
     Connection, ConnectionUpsert, FailureWeight, RefreshCause, RefreshFailure, RefreshedCredentials,
 };
-use patchbay_types::refreshes::{RefreshEvent, RefreshIntent};
+use patchbay_types::refreshes::{RefreshEvent, RefreshIntent, RefreshReason};
 use patchbay_types::{ConnectionRowId, Credentials, JsonMap, OperationId, Secret};
 use serde_json::json;
 
@@ -230,7 +230,7 @@ story! {
         let id = setup(&world).await.id;
         let event = |n: u32| RefreshEvent {
             at: world.now() + Duration::from_secs(n.into()),
-            reason: "forced".to_owned(),
+            reason: RefreshReason::Forced,
             success: n.is_multiple_of(2),
             cause: (!n.is_multiple_of(2)).then_some(RefreshCause::RefreshInterrupted),
             detail: Some(format!("try {n}")),

@@ -13,7 +13,7 @@ use patchbay_types::connections::{Change, ConnectionPatch};
 use patchbay_types::deliveries::{Delivery, DeliveryStatus};
 use patchbay_types::end_users::EndUserInput;
 use patchbay_types::operations::{Message, Operation, OperationState};
-use patchbay_types::refreshes::RefreshEvent;
+use patchbay_types::refreshes::{RefreshEvent, RefreshReason};
 use patchbay_types::{AuthAttemptId, AuthMode, DeliveryId, EnvironmentId, OperationId, ScopeSet, Timestamp};
 
 use crate::world::{World, commit, hash, story};
@@ -120,7 +120,7 @@ story! {
             at: now,
         };
         let event =
-            RefreshEvent { at: now, reason: "forced".into(), success: true, cause: None, detail: None };
+            RefreshEvent { at: now, reason: RefreshReason::Forced, success: true, cause: None, detail: None };
         let user = |id: &str| EndUserInput { id: id.into(), email: None, display_name: None, tags: None };
         commit!(world, |tx| {
             auth_attempts::put(tx, &AuthAttemptId("s".into()), &attempt).await?;
