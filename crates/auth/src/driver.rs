@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use patchbay_ambient::Ambient;
 use patchbay_outbound::backoff::retry_after;
-use patchbay_outbound::{Client, Error, FetchRequest, Identity, Limits};
+use patchbay_outbound::{Client, Error, FetchRequest, FetchResponse, Identity, Limits};
 
 pub use crate::client_credentials::{MintError, MintInput, Minted};
+pub use crate::oauth1::handshake::{HandshakeError, HandshakeInput, RequestToken};
 pub use crate::oauth2::token::{ExchangeError, ExchangeInput, Exchanged};
 pub use crate::renewal::{RenewError, RenewInput, Renewal};
 
+use patchbay_types::Secret;
+use patchbay_types::credentials::OAuth1;
+
 use crate::message::{Answer, Call};
+use crate::oauth1::handshake::{self, Leg};
 use crate::{client_credentials, oauth2, renewal};
 
 /// Longest a token endpoint is waited for, redirects and body included. Whoever holds a lease over a renewal holds
@@ -29,6 +34,48 @@ pub async fn exchange_code(
     let call = oauth2::token::exchange_request(input, ambient)?;
     let answer = send(client, call, ambient).await?;
     oauth2::token::read_exchange(input, &answer, ambient.now())
+}
+
+/// OAuth 1, first leg: temporary credentials for a browser that comes back to `callback`.
+pub async fn request_token(
+    client: &Client,
+    input: &HandshakeInput<'_>,
+    callback: &str,
+    ambient: &Ambient,
+) -> Result<RequestToken, HandshakeError> {
+    let leg = Leg::request_token(input, callback, ambient)?;
+    let answer = walk(client, leg, ambient).await?;
+    handshake::read_request_token(input, &answer)
+}
+
+/// OAuth 1, last leg: the end user's token.
+pub async fn access_token(
+    client: &Client,
+    input: &HandshakeInput<'_>,
+    token: &str,
+    token_secret: &Secret,
+    verifier: &str,
+    ambient: &Ambient,
+) -> Result<OAuth1, HandshakeError> {
+    let leg = Leg::access_token(input, token, token_secret, verifier, ambient)?;
+    let answer = walk(client, leg, ambient).await?;
+    handshake::read_access_token(input, &answer, &[token_secret.expose(), verifier])
+}
+
+/// A signed leg to wherever its endpoint has moved, signed anew at each step; five steps at most.
+async fn walk(client: &Client, mut leg: Leg<'_>, ambient: &Ambient) -> Result<Answer, HandshakeError> {
+    for _ in 0..=REDIRECTS {
+        let mut request = fetch_request(leg.call(ambient)?)?;
+        request.limits.redirects = 0;
+        let response = client.fetch(request).await?;
+        let moved = matches!(response.status.as_u16(), 301 | 302 | 307 | 308);
+        let location = response.headers.get(http::header::LOCATION);
+        match location.and_then(|value| value.to_str().ok()).filter(|_| moved) {
+            Some(location) => leg = leg.moved(location)?,
+            None => return Ok(answer(response, ambient)),
+        }
+    }
+    Err(Error::TooManyRedirects { limit: REDIRECTS }.into())
 }
 
 /// Renews stored credentials: a refresh, or another mint.
@@ -56,16 +103,17 @@ pub async fn mint_client_credentials(
 /// One call to a token endpoint. Never repeated: a second one may cost a rotated refresh token.
 async fn send(client: &Client, call: Call, ambient: &Ambient) -> Result<Answer, Error> {
     let response = client.fetch(fetch_request(call)?).await?;
-    Ok(Answer {
+    Ok(answer(response, ambient))
+}
+
+fn answer(response: FetchResponse, ambient: &Ambient) -> Answer {
+    let kind = response.headers.get(http::header::CONTENT_TYPE);
+    Answer {
         status: response.status.as_u16(),
-        content_type: response
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned),
+        content_type: kind.and_then(|value| value.to_str().ok()).map(str::to_owned),
         retry_after: retry_after(&response.headers, ambient.now()),
         body: response.body,
-    })
+    }
 }
 
 fn fetch_request(call: Call) -> Result<FetchRequest, Error> {

@@ -104,9 +104,9 @@ impl Call {
         }
     }
 
-    /// Adds an `Authorization` header. `value` comes from [`encode::basic`] and is ASCII by construction.
+    /// Adds an `Authorization` header. `value` is ASCII by construction: base64, a JWT, percent-encoded text.
     pub(crate) fn authorize(&mut self, value: &str) {
-        let mut value = HeaderValue::from_str(value).expect("base64 and a scheme name are visible ASCII");
+        let mut value = HeaderValue::from_str(value).expect("credentials are encoded as visible ASCII");
         value.set_sensitive(true);
         self.headers.push((AUTHORIZATION, value));
     }

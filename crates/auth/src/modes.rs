@@ -61,7 +61,7 @@ pub const fn mode(mode: AuthMode) -> Mode {
         M::ApiKey => (Form("/api-auth/api-key"), Test, Some("API_KEY"), true),
         M::Basic => (Form("/api-auth/basic"), Test, Some("BASIC"), true),
         M::None => (Form("/auth/unauthenticated"), Never, None, true),
-        M::OAuth1 => (Popup, Never, Some("OAUTH1"), false),
+        M::OAuth1 => (Popup, Never, Some("OAUTH1"), true),
         M::TwoStep => (Form("/auth/two-step"), Refresh, Some("TWO_STEP"), false),
         M::Jwt => (Form("/auth/jwt"), Refresh, Some("JWT"), false),
         M::Tba => (Form("/auth/tba"), Test, Some("TBA"), false),
@@ -108,7 +108,10 @@ mod tests {
             .filter(|m| mode(**m).built)
             .map(|m| m.as_str())
             .collect();
-        assert_eq!(built, ["OAUTH2", "OAUTH2_CC", "BASIC", "API_KEY", "NONE"]);
+        assert_eq!(
+            built,
+            ["OAUTH1", "OAUTH2", "OAUTH2_CC", "BASIC", "API_KEY", "NONE"]
+        );
         assert_eq!(
             require_built(AuthMode::Bill).unwrap_err().code(),
             "auth_mode_not_supported"

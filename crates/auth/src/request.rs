@@ -13,7 +13,6 @@ use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method};
 use patchbay_ambient::Ambient;
 use patchbay_catalog::Definition;
-use patchbay_catalog::definition::SignatureMethod as Declared;
 use patchbay_catalog::template::{
     Function, Mode, NamedTemplate, OnUnresolved, RenderUrlError, Scope, SignableRequest, Template,
 };
@@ -623,10 +622,7 @@ fn oauth1_header(
         .or_else(|| configured("oauth_client_secret"))
         .ok_or(MISSING)?;
     let realm = configured("accountId").map(|id| id.replacen('-', "_", 1).to_uppercase());
-    let declared = match subject.definition.signature_method {
-        Declared::HmacSha1 => SignatureMethod::HmacSha1,
-        Declared::Plaintext => SignatureMethod::Plaintext,
-    };
+    let declared = SignatureMethod::from(subject.definition.signature_method);
     let (token, token_secret, method_of_signing, realm) = match subject.credentials {
         Credentials::OAuth1(c) => (&c.oauth_token, &c.oauth_token_secret, declared, None),
         Credentials::Tba(c) => (
@@ -650,7 +646,8 @@ fn oauth1_header(
         realm,
     };
     let stamp = Stamp::new(ambient.entropy.as_ref(), ambient.now());
-    Ok(oauth1::authorization(&signer, method, url, &[], &stamp))
+    oauth1::authorization(&signer, method, url, &[], &stamp)
+        .map_err(|_| BuildError::UnsupportedAuth("RSA-SHA1 needs an RSA private key as the client secret"))
 }
 
 // --- the operator's key placement ---

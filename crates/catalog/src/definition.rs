@@ -87,7 +87,7 @@ pub struct Definition {
     pub request_http_method: String,
     /// Method of the token request; default POST.
     pub token_http_method: String,
-    /// `HMAC-SHA1` (default) or `PLAINTEXT`.
+    /// `HMAC-SHA1` (default), `RSA-SHA1` or `PLAINTEXT`.
     pub signature_method: SignatureMethod,
     /// Legacy NetSuite token endpoint.
     pub access_token_url: Option<Template>,
@@ -196,6 +196,8 @@ pub enum SignatureMethod {
     /// RFC 5849 §3.4.2.
     #[default]
     HmacSha1,
+    /// RFC 5849 §3.4.3; the client secret is the private key in PEM.
+    RsaSha1,
     /// RFC 5849 §3.4.4.
     Plaintext,
 }
@@ -369,6 +371,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
                 "signature_method",
                 &[
                     ("HMAC-SHA1", SignatureMethod::HmacSha1),
+                    ("RSA-SHA1", SignatureMethod::RsaSha1),
                     ("PLAINTEXT", SignatureMethod::Plaintext),
                 ],
             )

@@ -3,22 +3,29 @@
 //! States of an attempt: *begun* (row written, browser redirected) -> *taken* (row deleted by the callback, before
 //! anything else, so that a second callback finds nothing) -> connection stored, or refused. The exchange runs in a
 //! tracked task: a browser that closes the window does not lose a grant that the provider already gave.
+//!
+//! What differs by auth mode, where the browser goes and what its return means, is in one module a mode.
+
+mod oauth1;
+mod oauth2;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
-use patchbay_auth::driver;
-use patchbay_auth::metadata;
+use patchbay_auth::modes::{self, Entry};
+use patchbay_auth::oauth1::handshake::HandshakeError;
 use patchbay_auth::oauth2::authorize;
+use patchbay_catalog::Definition;
 use patchbay_store::db::DbError;
 use patchbay_store::{auth_attempts, connect_sessions, connections, integrations};
 use patchbay_types::auth_attempts::AuthAttempt;
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{AuthOperation, Change, ConnectionUpsert};
+use patchbay_types::integrations::Integration;
 use patchbay_types::operations::OperationState;
-use patchbay_types::{AuthAttemptId, AuthMode, DeliveryId, JsonMap, OperationId};
+use patchbay_types::{AuthAttemptId, AuthMode, Credentials, DeliveryId, JsonMap, OperationId, Secret};
 use serde_json::Value;
 use url::Url;
 
@@ -60,6 +67,9 @@ pub enum BeginError {
     /// The provider's page cannot be addressed: client missing, parameter missing, unsupported grant.
     #[error(transparent)]
     Authorize(#[from] authorize::AuthorizeError),
+    /// OAuth 1: the provider gave no request token.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -81,6 +91,7 @@ impl BeginError {
                 Refusal::Store(_) => "server_error",
             },
             Self::Authorize(error) => error.code(),
+            Self::Handshake(error) => error.code(),
             Self::Store(_) => "server_error",
         }
     }
@@ -93,36 +104,22 @@ pub async fn begin(
     wish: Wish,
     ws_client_id: Option<String>,
 ) -> Result<Redirect, BeginError> {
-    let serves = |mode| {
-        matches!(
-            mode,
-            AuthMode::OAuth1
-                | AuthMode::OAuth2
-                | AuthMode::App
-                | AuthMode::Custom
-                | AuthMode::McpOAuth2
-                | AuthMode::McpOAuth2Generic
-                | AuthMode::InstallPlugin
-        )
-    };
+    let serves = |mode| modes::mode(mode).entry == Entry::Popup;
     let admission = admit(context, session, wish, serves).await?;
     let mut random = [0; 32];
     context.ambient.entropy.fill(&mut random);
     let state = BASE64URL_NOPAD.encode(&random);
     let callback_url = context.callback_url(&admission.environment);
-    let authorization = authorize::authorize(
-        &authorize::AuthorizeInput {
-            provider: &admission.provider,
-            secrets: &admission.integration.secrets,
-            connection_config: &admission.connection_config,
-            authorization_params: &admission.authorization_params,
-            user_scopes: admission.user_scopes.as_deref(),
-            client_override: &admission.client_override,
-            state: &state,
-            callback_url: &callback_url,
-        },
-        &context.ambient,
-    )?;
+    let departing = Departing {
+        context,
+        admission: &admission,
+        state: &state,
+        callback_url: &callback_url,
+    };
+    let departure = match admission.mode() {
+        AuthMode::OAuth1 => oauth1::depart(&departing).await?,
+        _ => oauth2::depart(&departing)?,
+    };
     let attempt = AuthAttempt {
         environment_id: admission.environment.id,
         integration_id: admission.integration.id,
@@ -131,10 +128,10 @@ pub async fn begin(
         auth_mode: admission.mode(),
         connection_id: admission.connection_id,
         callback_url,
-        code_verifier: authorization.code_verifier,
-        request_token_secret: None,
-        connection_config: admission.connection_config,
-        client_override: admission.client_override,
+        code_verifier: departure.code_verifier,
+        request_token_secret: departure.request_token_secret,
+        connection_config: departure.connection_config.unwrap_or(admission.connection_config),
+        client_override: departure.client_override.unwrap_or(admission.client_override),
         connect_session: Some(admission.session.id),
         ws_client_id,
         operation_id: admission.session.operation_id.clone(),
@@ -146,9 +143,40 @@ pub async fn begin(
         .write(move |tx| Box::pin(async move { auth_attempts::put(tx, &id, &attempt).await }))
         .await?;
     Ok(Redirect {
-        url: authorization.url,
+        url: departure.url,
         state,
     })
+}
+
+/// What a mode makes its redirect of.
+struct Departing<'a> {
+    context: &'a Context,
+    admission: &'a Admission,
+    state: &'a str,
+    callback_url: &'a str,
+}
+
+/// Where the browser goes, and what the callback will need beside the admission.
+struct Departure {
+    url: Url,
+    code_verifier: Option<Secret>,
+    request_token_secret: Option<Secret>,
+    /// Instead of the admission's.
+    connection_config: Option<JsonMap>,
+    /// Instead of the admission's.
+    client_override: Option<BTreeMap<String, Secret>>,
+}
+
+impl Departure {
+    fn to(url: Url) -> Self {
+        Self {
+            url,
+            code_verifier: None,
+            request_token_secret: None,
+            connection_config: None,
+            client_override: None,
+        }
+    }
 }
 
 /// How a callback ended, for the page that tells the end user.
@@ -303,6 +331,51 @@ impl Failure {
     }
 }
 
+/// A callback whose attempt is known, with all that it needs.
+struct Arriving<'a> {
+    context: &'a Arc<Context>,
+    attempt: &'a AuthAttempt,
+    query: &'a CallbackQuery,
+    definition: &'a Definition,
+    integration: &'a Integration,
+}
+
+/// What a callback brought.
+struct Arrival {
+    credentials: Credentials,
+    connection_config: JsonMap,
+}
+
+impl Arriving<'_> {
+    /// A query parameter that is there and not empty.
+    fn param(&self, name: &str) -> Option<&str> {
+        let value = self.query.params.get(name).map(String::as_str);
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// The callback lacks what it should bring; with what the provider says about it.
+    fn incomplete(&self, lacks: &str) -> Failure {
+        let told: Vec<String> = PROVIDER_ERRORS
+            .iter()
+            .filter_map(|name| Some(format!("{name}: {}", self.query.params.get(*name)?)))
+            .collect();
+        let message = format!("The provider sent no {lacks}; {}", told.join("; "));
+        Failure::new(
+            "callback_err",
+            "invalid_callback",
+            message.trim_end_matches("; ").to_owned(),
+        )
+    }
+
+    /// `redirect_uri_metadata`.
+    fn callback_metadata(&self) -> JsonMap {
+        let names = self.definition.redirect_uri_metadata.iter();
+        names
+            .filter_map(|name| Some((name.clone(), Value::String(self.query.params.get(name)?.clone()))))
+            .collect()
+    }
+}
+
 async fn complete(
     context: &Arc<Context>,
     attempt: &AuthAttempt,
@@ -330,20 +403,6 @@ async fn complete(
             "The provider is no longer in the catalogue.",
         )
     })?;
-    let definition = &provider.definition;
-    let code_name = definition.authorization_code_param_in_callback.as_str();
-    let Some(code) = query.params.get(code_name).filter(|code| !code.is_empty()) else {
-        let told: Vec<String> = PROVIDER_ERRORS
-            .iter()
-            .filter_map(|name| query.params.get(*name).map(|value| format!("{name}: {value}")))
-            .collect();
-        let message = format!("The provider sent no {code_name}; {}", told.join("; "));
-        return Err(Failure::new(
-            "callback_err",
-            "invalid_callback",
-            message.trim_end_matches("; ").to_owned(),
-        ));
-    };
     let (integration_id, session_id) = (attempt.integration_id, attempt.connect_session);
     let loaded = context
         .store
@@ -376,45 +435,26 @@ async fn complete(
                 "The environment no longer exists.",
             )
         })?;
-    let exchanged = driver::exchange_code(
-        &context.token_client,
-        &driver::ExchangeInput {
-            definition,
-            secrets: &integration.secrets,
-            connection_config: &attempt.connection_config,
-            client_override: &attempt.client_override,
-            code,
-            code_verifier: attempt.code_verifier.as_ref(),
-            callback_url: &attempt.callback_url,
-        },
-        &context.ambient,
-    )
-    .await
-    .map_err(|error| Failure::new("unknown_err", error.webhook_type(), error.to_string()))?;
-    let from_callback: JsonMap = definition
-        .redirect_uri_metadata
-        .iter()
-        .filter_map(|name| {
-            query
-                .params
-                .get(name)
-                .map(|value| (name.clone(), Value::String(value.clone())))
-        })
-        .collect();
-    let connection_config = metadata::merge_config(
-        exchanged.token_metadata,
-        from_callback,
-        &attempt.connection_config,
-    );
+    let arriving = Arriving {
+        context,
+        attempt,
+        query,
+        definition: &provider.definition,
+        integration: &integration,
+    };
+    let arrival = match attempt.auth_mode {
+        AuthMode::OAuth1 => oauth1::arrive(&arriving).await?,
+        _ => oauth2::arrive(&arriving).await?,
+    };
     let spec = session.as_ref();
     let new = NewConnection {
         auth_mode: attempt.auth_mode,
         upsert: ConnectionUpsert {
             integration_id: integration.id,
             connection_id: attempt.connection_id.clone(),
-            credentials_expires_at: expiry_to_check(&exchanged.credentials, context.ambient.now()),
-            credentials: exchanged.credentials,
-            connection_config,
+            credentials_expires_at: expiry_to_check(&arrival.credentials, context.ambient.now()),
+            credentials: arrival.credentials,
+            connection_config: arrival.connection_config,
             metadata: Change::Keep,
             tags: spec.map_or(Change::Keep, Admission::tags),
             webhook_url_override: spec.map_or(Change::Keep, Admission::webhook_url_override),

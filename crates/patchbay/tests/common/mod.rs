@@ -11,7 +11,9 @@
 
 pub mod chaos;
 pub mod client;
+pub mod popup;
 pub mod process;
+pub mod simulated;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -10,6 +10,7 @@ mod commands;
 mod connect;
 mod limits;
 mod nodes;
+mod oauth1;
 mod outages;
 mod process;
 mod settings;
