@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::{Error, Phase};
+use crate::pool::Receiving;
 
 /// Any error a body's producer may raise.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -117,6 +117,7 @@ impl HttpBody for Body {
 pub(crate) struct Progress {
     started: Instant,
     micros: AtomicU64,
+    sent: AtomicBool,
 }
 
 impl Progress {
@@ -124,6 +125,7 @@ impl Progress {
         Arc::new(Self {
             started: Instant::now(),
             micros: AtomicU64::new(0),
+            sent: AtomicBool::new(false),
         })
     }
 
@@ -139,6 +141,11 @@ impl Progress {
         let micros = u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.micros.store(micros, Ordering::Relaxed);
     }
+
+    /// Whether the transport is done with the request body.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Acquire)
+    }
 }
 
 /// A request body on its way out: notes progress and marks its producer's errors as such.
@@ -146,6 +153,12 @@ impl Progress {
 pub(crate) struct Outgoing {
     pub(crate) body: Body,
     pub(crate) progress: Arc<Progress>,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.progress.sent.store(true, Ordering::Release);
+    }
 }
 
 /// The producer's error, told apart from the transport's.
@@ -178,7 +191,7 @@ impl HttpBody for Outgoing {
 /// A response body as it arrives. Fails with [`Error::Timeout`] when nothing comes for the idle limit and with
 /// [`Error::Reset`] when it ends too early. Dropping it closes or resets the exchange.
 pub struct ResponseBody {
-    incoming: Incoming,
+    incoming: Receiving,
     target: Arc<str>,
     idle: Duration,
     // Made only when the body first has to wait: most bodies are there at once.
@@ -187,7 +200,7 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(crate) fn new(incoming: Incoming, target: Arc<str>, idle: Duration) -> Self {
+    pub(crate) fn new(incoming: Receiving, target: Arc<str>, idle: Duration) -> Self {
         Self {
             incoming,
             target,

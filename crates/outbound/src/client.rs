@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::HeaderValue;
-use http::{Method, Request, Response, Uri, Version};
-use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::{Method, Request, Response, Version};
 use patchbay_ambient::Clock;
 
 use crate::body::{Body, Outgoing, ProducerFailed, Progress, ResponseBody};
@@ -17,6 +15,7 @@ use crate::connector::{Connector, find, innermost_kind, target_of};
 use crate::dns::{GuardedResolver, Resolve, SystemResolver};
 use crate::error::{Error, InvalidUrl, Phase, TlsFailure};
 use crate::policy::Policy;
+use crate::pool::{Failure, Pool};
 use crate::tls::{Identity, InvalidIdentity, Trust};
 
 /// The pooled HTTP client of one policy. Cheap to clone; clones share the pools.
@@ -33,7 +32,6 @@ struct Inner {
     identities: Mutex<Vec<(PoolKey, Pool)>>,
 }
 
-type Pool = legacy::Client<Connector, Outgoing>;
 type PoolKey = ([u8; 32], Protocol);
 
 /// What a client is made of.
@@ -105,10 +103,6 @@ pub struct Call {
     pub timeouts: Option<Timeouts>,
 }
 
-/// Idle connections are dropped before servers do it (60 s is a common limit): a request sent into a closing
-/// connection cannot be told from one that was processed.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-const POOL_IDLE_PER_HOST: usize = 256;
 /// Pools kept for client certificates.
 const IDENTITIES: usize = 64;
 
@@ -128,7 +122,7 @@ impl Client {
         let resolver = GuardedResolver::new(policy.clone(), resolver, clock);
         let pool = |protocol| {
             let tls = settings.trust.anonymous();
-            build(Connector::new(
+            Pool::new(Connector::new(
                 policy.clone(),
                 resolver.clone(),
                 tls,
@@ -198,11 +192,16 @@ impl Client {
         });
         // The version a caller copied from its own client must not decide ours; ALPN does.
         *request.version_mut() = Version::HTTP_11;
-        let mut responding = std::pin::pin!(match (&call.identity, call.protocol) {
-            (None, Protocol::Auto) => self.0.auto.request(request),
-            (None, Protocol::Http1) => self.0.http1.request(request),
-            (Some(identity), protocol) => self.identity_pool(identity, protocol)?.request(request),
-        });
+        let identified;
+        let pool = match (&call.identity, call.protocol) {
+            (None, Protocol::Auto) => &self.0.auto,
+            (None, Protocol::Http1) => &self.0.http1,
+            (Some(identity), protocol) => {
+                identified = self.identity_pool(identity, protocol)?;
+                &identified
+            }
+        };
+        let mut responding = std::pin::pin!(pool.request(request));
         let Some(response) = wait_for_response(&mut responding, &progress, timeouts.response).await else {
             let (target, after) = (target_of(&uri), timeouts.response);
             return Err(Error::Timeout {
@@ -211,7 +210,10 @@ impl Client {
                 after,
             });
         };
-        let response = response.map_err(|error| send_error(error, &uri))?;
+        let response = response.map_err(|failure| match failure {
+            Failure::Connect(error) => error,
+            Failure::Exchange(error) => transport_error(Arc::new(error), target_of(&uri), false),
+        })?;
         let target: Arc<str> = target_of(&uri).into();
         Ok(response.map(|incoming| ResponseBody::new(incoming, target, timeouts.idle)))
     }
@@ -230,7 +232,7 @@ impl Client {
         } else {
             let tls = settings.trust.identified(identity)?;
             let (policy, resolver) = (policy.clone(), resolver.clone());
-            build(Connector::new(
+            Pool::new(Connector::new(
                 policy,
                 resolver,
                 tls,
@@ -253,22 +255,6 @@ impl fmt::Debug for Client {
             .field("settings", &self.0.settings)
             .finish_non_exhaustive()
     }
-}
-
-fn build(connector: Connector) -> Pool {
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
-        // Applies when a request carries the case its own sender used (the server keeps it in the extensions).
-        .http1_preserve_header_case(true)
-        .http2_adaptive_window(true)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        // Safe for every method: hyper gives back only requests of which a closing pooled connection took no byte.
-        // What was written and then reset is never repeated here.
-        .retry_canceled_requests(true)
-        .build(connector)
 }
 
 /// Waits for `responding` until `limit` has passed since the request body last moved; `None` if it did.
@@ -313,15 +299,6 @@ fn status_class(status: http::StatusCode) -> &'static str {
         400..=499 => "4xx",
         _ => "5xx",
     }
-}
-
-fn send_error(error: legacy::Error, uri: &Uri) -> Error {
-    let source: Arc<dyn StdError + Send + Sync> = Arc::new(error);
-    // The connector's own words, passed through hyper untouched.
-    if let Some(ours) = find::<Error>(&*source) {
-        return ours.clone();
-    }
-    transport_error(source, target_of(uri), false)
 }
 
 /// A response body that broke off.
