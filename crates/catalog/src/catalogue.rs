@@ -6,7 +6,7 @@ mod watch;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use patchbay_types::JsonMap;
@@ -16,7 +16,7 @@ use crate::check::Depth;
 use crate::definition::Definition;
 use crate::finding::{Finding, Origin};
 use crate::language::Language;
-use crate::source::{Layer, Source};
+use crate::source::{Layer, Source, StoredDefinition};
 
 /// A provider.
 #[derive(Clone, Debug)]
@@ -124,6 +124,10 @@ impl Catalogue {
         Cow::Owned(wire)
     }
 
+    pub(crate) fn overlays(&self) -> impl Iterator<Item = (Language, &JsonMap)> {
+        self.overlays.iter().map(|(language, texts)| (*language, texts))
+    }
+
     /// The name most like `name`, for "did you mean".
     pub fn nearest(&self, name: &str) -> Option<&str> {
         crate::suggest::nearest(name, self.providers.iter().map(|provider| provider.name.as_str()))
@@ -164,34 +168,113 @@ impl<'c> IntoIterator for &'c Catalogue {
 }
 
 /// The catalogue in use. Cheap to clone; reading never waits.
+///
+/// It is made of its sources and, over them, of the definitions set while the server runs.
 #[derive(Clone, Debug)]
-pub struct CatalogueHandle(Arc<ArcSwap<Catalogue>>);
+pub struct CatalogueHandle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    current: ArcSwap<Catalogue>,
+    sources: Vec<Source>,
+    /// Held while a catalogue is built, so that of two builders the later one sees what the earlier one knew.
+    stored: Mutex<Arc<[StoredDefinition]>>,
+}
 
 impl CatalogueHandle {
-    /// Puts a catalogue to use.
+    /// Loads `sources` and puts what is good to use; what is not is in the findings.
+    pub fn open(sources: Vec<Source>) -> (Self, Vec<Finding>) {
+        let (catalogue, findings) = Catalogue::load(&sources);
+        let inner = Inner {
+            current: ArcSwap::from_pointee(catalogue),
+            sources,
+            stored: Mutex::new(Arc::from([])),
+        };
+        (Self(Arc::new(inner)), findings)
+    }
+
+    /// Puts a catalogue to use that was loaded elsewhere.
     pub fn new(catalogue: Catalogue) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(catalogue)))
+        let catalogue = Arc::new(catalogue);
+        Self(Arc::new(Inner {
+            current: ArcSwap::new(Arc::clone(&catalogue)),
+            sources: vec![Source::Loaded(catalogue)],
+            stored: Mutex::new(Arc::from([])),
+        }))
     }
 
     /// The catalogue of this moment. Hold it for one operation, so that the operation sees one catalogue.
     pub fn current(&self) -> Arc<Catalogue> {
-        self.0.load_full()
+        self.0.current.load_full()
     }
 
     /// The provider of that name at this moment.
     pub fn get(&self, name: &str) -> Option<Arc<Provider>> {
-        self.0.load().get(name).cloned()
+        self.0.current.load().get(name).cloned()
     }
 
-    /// Loads the sources again and swaps the catalogue if it says anything else. Reads files: not for the
+    /// Loads everything again and swaps the catalogue if it says anything else. Reads files: not for the
     /// asynchronous executor's threads.
-    pub fn reload(&self, sources: &[Source]) -> (Reloaded, Vec<Finding>) {
+    pub fn reload(&self) -> (Reloaded, Vec<Finding>) {
+        let stored = self.lock();
+        self.rebuild(&stored)
+    }
+
+    /// Replaces the definitions set while the server runs, all of them. Reads files, as [`Self::reload`] does.
+    pub fn set_stored(&self, definitions: Vec<StoredDefinition>) -> (Reloaded, Vec<Finding>) {
+        let mut stored = self.lock();
+        *stored = definitions.into();
+        self.rebuild(&stored)
+    }
+
+    /// What `definition` would be if it were set, and everything that is wrong with it; nothing is put to use.
+    /// Reads files, as [`Self::reload`] does.
+    pub fn try_stored(&self, definition: StoredDefinition) -> (Option<Arc<Provider>>, Vec<Finding>) {
+        let name = definition.provider.clone();
+        let mut definitions: Vec<_> = self
+            .lock()
+            .iter()
+            .filter(|one| one.provider != name)
+            .cloned()
+            .collect();
+        definitions.push(definition);
+        let (catalogue, findings) = Catalogue::check(&self.layers(definitions.into()));
+        let about = |finding: &Finding| {
+            finding.origin == Origin::Stored && finding.provider.as_deref() == Some(name.as_str())
+        };
+        let provider = catalogue
+            .get(&name)
+            .filter(|provider| provider.origin == Origin::Stored);
+        (provider.cloned(), findings.into_iter().filter(about).collect())
+    }
+
+    /// The provider of that name as the sources have it, without what was set while the server runs. Reads files,
+    /// as [`Self::reload`] does.
+    pub fn as_shipped(&self, name: &str) -> Option<Arc<Provider>> {
+        Catalogue::load(&self.0.sources).0.get(name).cloned()
+    }
+
+    pub(crate) fn sources(&self) -> &[Source] {
+        &self.0.sources
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<[StoredDefinition]>> {
+        self.0.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn layers(&self, stored: Arc<[StoredDefinition]>) -> Vec<Source> {
+        let mut sources = self.0.sources.clone();
+        sources.push(Source::Stored(stored));
+        sources
+    }
+
+    fn rebuild(&self, stored: &Arc<[StoredDefinition]>) -> (Reloaded, Vec<Finding>) {
         let current = self.current();
-        let (next, findings) = current.reload(sources);
+        let (next, findings) = current.reload(&self.layers(Arc::clone(stored)));
         if next.says_the_same_as(&current) {
             return (Reloaded::Unchanged, findings);
         }
-        self.0.store(Arc::new(next));
+        self.0.current.store(Arc::new(next));
         (Reloaded::Swapped, findings)
     }
 }

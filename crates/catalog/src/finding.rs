@@ -43,6 +43,8 @@ pub enum Origin {
     BuiltIn,
     /// A file of the operator.
     File(Arc<Path>),
+    /// Set while the server runs, kept in its database.
+    Stored,
 }
 
 impl Origin {
@@ -57,6 +59,7 @@ impl fmt::Display for Origin {
         match self {
             Self::BuiltIn => f.write_str("built-in catalogue"),
             Self::File(path) => path.display().fmt(f),
+            Self::Stored => f.write_str("definition set through the API"),
         }
     }
 }

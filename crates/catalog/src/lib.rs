@@ -38,5 +38,5 @@ pub use definition::Definition;
 pub use finding::{Finding, Origin, Severity};
 pub use forms::{Form, FormContext};
 pub use language::Language;
-pub use source::Source;
+pub use source::{Source, StoredDefinition};
 pub use template::{Mode, Scope, Template};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use patchbay_types::JsonMap;
 use serde_json::Value;
 
+use crate::catalogue::{Catalogue, Provider};
 use crate::definition::{Step, Target};
 use crate::finding::{Finding, Origin, Severity};
 use crate::language::Language;
@@ -17,7 +18,7 @@ use crate::yaml::{self, Duplicate, Kind, Node, Position};
 const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/catalogue.json"));
 
 /// Something the catalogue is made of. Later sources override earlier ones entry by entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Source {
     /// The definitions in the binary.
     BuiltIn,
@@ -26,6 +27,20 @@ pub enum Source {
     /// A file is told by its content: a definition (its name is the file's name), a mapping of names to definitions,
     /// or a mapping of names to lists of scopes; `providers.<lang>.json` holds translated texts.
     Path(PathBuf),
+    /// Definitions set while the server runs.
+    Stored(Arc<[StoredDefinition]>),
+    /// What was loaded elsewhere, as it is.
+    Loaded(Arc<Catalogue>),
+}
+
+/// A definition set while the server runs: a whole one, or with `alias` naming its own provider a variation of the
+/// one it overrides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredDefinition {
+    /// The provider's name.
+    pub provider: String,
+    /// The definition, in the catalogue's format.
+    pub definition: JsonMap,
 }
 
 /// An entry as written.
@@ -80,8 +95,11 @@ impl Source {
     }
 
     pub(crate) fn read(&self, findings: &mut Vec<Finding>) -> Layer {
-        let Self::Path(path) = self else {
-            return built_in(findings);
+        let path = match self {
+            Self::Path(path) => path,
+            Self::BuiltIn => return built_in(findings),
+            Self::Stored(definitions) => return stored(definitions, findings),
+            Self::Loaded(catalogue) => return loaded(catalogue),
         };
         let mut layer = Layer::default();
         let files = match self.files() {
@@ -367,6 +385,43 @@ fn built_in(findings: &mut Vec<Finding>) -> Layer {
         })
         .collect();
     layer
+}
+
+fn stored(definitions: &[StoredDefinition], findings: &mut Vec<Finding>) -> Layer {
+    let mut layer = Layer::default();
+    for stored in definitions {
+        let StoredDefinition { provider, definition } = stored;
+        if check_name(provider, Position::default(), &Origin::Stored, findings) {
+            layer
+                .entries
+                .push(unlocated(provider, definition, Origin::Stored));
+        } else {
+            layer.broken.push((provider.clone(), Origin::Stored));
+        }
+    }
+    layer
+}
+
+fn loaded(catalogue: &Catalogue) -> Layer {
+    let entry = |provider: &Arc<Provider>| unlocated(&provider.name, &provider.wire, provider.origin.clone());
+    Layer {
+        entries: catalogue.iter().map(entry).collect(),
+        overlays: catalogue
+            .overlays()
+            .map(|(language, texts)| (language, texts.clone()))
+            .collect(),
+        ..Layer::default()
+    }
+}
+
+fn unlocated(name: &str, json: &JsonMap, origin: Origin) -> RawEntry {
+    RawEntry {
+        name: name.to_owned(),
+        json: json.clone(),
+        origin,
+        node: None,
+        key_at: Position::default(),
+    }
 }
 
 struct Document {

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use patchbay_catalog::catalogue::Reloaded;
-use patchbay_catalog::{Catalogue, CatalogueHandle, Finding, Language, Origin, Severity, Source};
+use patchbay_catalog::{
+    Catalogue, CatalogueHandle, Finding, Language, Origin, Severity, Source, StoredDefinition,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -233,17 +235,15 @@ fn a_reload_swaps_what_is_good_and_keeps_what_has_become_faulty() {
         "x.yaml",
         &format!("a:\n{}b:\n{}", entry("A1"), entry("B1")),
     );
-    let sources = [source];
-    let (catalogue, _) = Catalogue::load(&sources);
-    let handle = CatalogueHandle::new(catalogue);
-    assert_eq!(handle.reload(&sources).0, Reloaded::Unchanged);
+    let (handle, _) = CatalogueHandle::open(vec![source]);
+    assert_eq!(handle.reload().0, Reloaded::Unchanged);
 
     write(
         folder.path(),
         "x.yaml",
         &format!("a:\n    display_name: \"A2\nb:\n{}", entry("B2")),
     );
-    let (reloaded, findings) = handle.reload(&sources);
+    let (reloaded, findings) = handle.reload();
     assert_eq!(reloaded, Reloaded::Swapped);
     assert_eq!(handle.get("a").unwrap().definition.display_name, "A1");
     assert_eq!(handle.get("b").unwrap().definition.display_name, "B2");
@@ -256,12 +256,66 @@ fn a_reload_swaps_what_is_good_and_keeps_what_has_become_faulty() {
     );
 
     fs::remove_file(folder.path().join("x.yaml")).unwrap();
-    let (reloaded, findings) = handle.reload(&sources);
+    let (reloaded, findings) = handle.reload();
     assert_eq!((reloaded, findings.len()), (Reloaded::Unchanged, 1));
 
     write(folder.path(), "x.yaml", &format!("b:\n{}", entry("B3")));
-    assert_eq!(handle.reload(&sources).0, Reloaded::Swapped);
+    assert_eq!(handle.reload().0, Reloaded::Swapped);
     assert_eq!(handle.current().len(), 1, "what is deleted on purpose is gone");
+}
+
+#[test]
+fn what_is_set_while_running_lies_over_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = write(
+        folder.path(),
+        "x.yaml",
+        &format!("a:\n{}b:\n{}", entry("A1"), entry("B1")),
+    );
+    let (handle, _) = CatalogueHandle::open(vec![source]);
+    let stored = |provider: &str, definition: serde_json::Value| StoredDefinition {
+        provider: provider.to_owned(),
+        definition: definition.as_object().unwrap().clone(),
+    };
+    let varied = stored("a", json!({"alias": "a", "display_name": "A, corrected"}));
+
+    let (provider, findings) = handle.try_stored(varied.clone());
+    assert_eq!(provider.unwrap().definition.display_name, "A, corrected");
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Warning),
+        "{findings:?}"
+    );
+    assert_eq!(
+        handle.get("a").unwrap().definition.display_name,
+        "A1",
+        "trying changes nothing"
+    );
+
+    assert_eq!(handle.set_stored(vec![varied.clone()]).0, Reloaded::Swapped);
+    assert_eq!(handle.get("a").unwrap().definition.display_name, "A, corrected");
+    assert_eq!(handle.as_shipped("a").unwrap().definition.display_name, "A1");
+    write(
+        folder.path(),
+        "x.yaml",
+        &format!("a:\n{}b:\n{}", entry("A2"), entry("B2")),
+    );
+    assert_eq!(handle.reload().0, Reloaded::Swapped);
+    assert_eq!(handle.get("a").unwrap().definition.display_name, "A, corrected");
+    assert_eq!(handle.get("b").unwrap().definition.display_name, "B2");
+
+    let (provider, findings) = handle.try_stored(stored("b", json!({"auth_mode": "NOPE"})));
+    assert!(provider.is_none());
+    assert!(
+        findings.iter().any(|finding| finding.path == "auth_mode"),
+        "{findings:?}"
+    );
+    let (provider, findings) = handle.try_stored(stored("Not A Name", json!({"alias": "a"})));
+    assert!(provider.is_none() && !findings.is_empty());
+
+    assert_eq!(handle.set_stored(Vec::new()).0, Reloaded::Swapped);
+    assert_eq!(handle.get("a").unwrap().definition.display_name, "A2");
 }
 
 #[test]

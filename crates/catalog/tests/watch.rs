@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use patchbay_ambient::{Ambient, TestClock};
-use patchbay_catalog::{Catalogue, CatalogueHandle, Source};
+use patchbay_catalog::{CatalogueHandle, Source};
 
 fn entry(display_name: &str) -> String {
     format!("acme: {{display_name: {display_name}, auth_mode: NONE, docs: 'https://d.example'}}\n")
@@ -29,9 +29,9 @@ async fn a_changed_file_is_in_use_soon_and_a_broken_one_changes_nothing() {
     let file = folder.path().join("acme.d.yaml");
     fs::write(&file, entry("One")).unwrap();
     let sources = vec![Source::BuiltIn, Source::Path(file.clone())];
-    let handle = CatalogueHandle::new(Catalogue::load(&sources).0);
+    let (handle, _) = CatalogueHandle::open(sources);
     let ambient = Ambient::test(TestClock::default(), 1);
-    handle.watch(sources, &ambient);
+    handle.watch(&ambient);
     let name = || {
         handle
             .get("acme")
@@ -66,10 +66,10 @@ async fn a_changed_file_is_in_use_soon_and_a_broken_one_changes_nothing() {
 async fn a_directory_is_followed_and_without_events_it_is_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let sources = vec![Source::Path(folder.path().to_owned())];
-    let handle = CatalogueHandle::new(Catalogue::default());
+    let (handle, _) = CatalogueHandle::open(sources);
     let clock = TestClock::default();
     let ambient = Ambient::test(clock.clone(), 1);
-    handle.watch(sources, &ambient);
+    handle.watch(&ambient);
     fs::write(folder.path().join("many.yaml"), entry("One")).unwrap();
     until("acme", || {
         // Only the poll depends on this clock; events come by themselves.

@@ -111,7 +111,7 @@ pub async fn start_with(
     let trust = house::trust(&config)?;
     let clients = Clients::new(&config, &trust, &ambient);
     let catalogue = house::catalogue(&config);
-    catalogue.watch(house::catalogue_sources(&config), &ambient);
+    catalogue.watch(&ambient);
     let context = house::domain(&config, store, catalogue, &clients, &ambient, &public_url);
     let provisions = provision::provision(&context, &config.environments).await?;
     maintenance::start(&context);

@@ -186,7 +186,7 @@ pub fn catalogue_sources(config: &Config) -> Vec<Source> {
 
 /// Loads the catalogue; what is wrong with the operator's files is logged, and what is right is used.
 pub fn catalogue(config: &Config) -> CatalogueHandle {
-    let (catalogue, findings) = Catalogue::load(&catalogue_sources(config));
+    let (catalogue, findings) = CatalogueHandle::open(catalogue_sources(config));
     for finding in findings
         .iter()
         .filter(|finding| finding.origin != Origin::BuiltIn)
@@ -196,7 +196,7 @@ pub fn catalogue(config: &Config) -> CatalogueHandle {
             Severity::Warning => tracing::warn!(%finding, "a provider definition looks wrong"),
         }
     }
-    CatalogueHandle::new(catalogue)
+    catalogue
 }
 
 /// The URL under which the world reaches the server: the configured one, or localhost with the bound port.

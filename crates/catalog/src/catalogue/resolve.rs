@@ -82,7 +82,7 @@ fn keep_previous(
     unreadable: &[PathBuf],
 ) {
     let gone = |origin: &Origin| match origin {
-        Origin::BuiltIn => false,
+        Origin::BuiltIn | Origin::Stored => false,
         Origin::File(file) => unreadable.iter().any(|path| file.starts_with(path)),
     };
     for old in previous {

@@ -19,12 +19,13 @@ const POLL: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(150);
 
 impl CatalogueHandle {
-    /// Follows the files of `sources` until shutdown: whenever their content changes they are loaded again, and the
+    /// Follows the files it is made of until shutdown: whenever their content changes they are loaded again, and the
     /// catalogue is swapped if it says anything else. What is wrong is logged.
-    pub fn watch(&self, sources: Vec<Source>, ambient: &Ambient) {
-        let files: Vec<Source> = sources
+    pub fn watch(&self, ambient: &Ambient) {
+        let files: Vec<Source> = self
+            .sources()
             .iter()
-            .filter(|source| **source != Source::BuiltIn)
+            .filter(|source| matches!(source, Source::Path(_)))
             .cloned()
             .collect();
         if files.is_empty() {
@@ -45,11 +46,11 @@ impl CatalogueHandle {
                     () = changed.notified() => tokio::time::sleep(SETTLE).await,
                     () = clock.sleep(POLL) => {}
                 }
-                let (handle, sources, files) = (handle.clone(), sources.clone(), files.clone());
+                let (handle, files) = (handle.clone(), files.clone());
                 let look = tokio::task::spawn_blocking(move || {
                     let now = fingerprint(&files);
                     if now != seen {
-                        let (reloaded, findings) = handle.reload(&sources);
+                        let (reloaded, findings) = handle.reload();
                         log(reloaded, &findings, handle.current().len());
                     }
                     now

@@ -15,7 +15,7 @@ pub fn render(findings: &[Finding]) -> String {
         let text = texts
             .entry(&finding.origin)
             .or_insert_with(|| match &finding.origin {
-                Origin::BuiltIn => None,
+                Origin::BuiltIn | Origin::Stored => None,
                 Origin::File(path) => fs::read_to_string(path).ok(),
             });
         page.push_str(&excerpt(finding, text.as_deref()));
