@@ -23,6 +23,7 @@ pub mod legacy_import;
 mod matcher;
 pub mod metadata;
 pub mod openapi;
+mod provider_overrides;
 pub mod providers;
 pub mod proxy;
 pub mod query;

@@ -8,7 +8,7 @@ use crate::route::Endpoint;
 use crate::status::Readiness;
 use crate::{
     api_keys, authorize_forms, config, connect_sessions, connections, environments, integrations,
-    legacy_import, metadata, providers, proxy, status,
+    legacy_import, metadata, provider_overrides, providers, proxy, status,
 };
 
 /// The routes over `context`; `readiness` is asked by `GET /ready`.
@@ -18,6 +18,7 @@ pub fn routes(context: &Arc<Context>, readiness: &Readiness) -> Vec<Endpoint> {
         environments::routes(context),
         api_keys::routes(context),
         providers::routes(context),
+        provider_overrides::routes(context),
         integrations::routes(context),
         config::routes(context),
         connections::routes(context),

@@ -16,6 +16,7 @@ pub mod integrations;
 mod logbook;
 pub mod maintenance;
 mod outbox;
+pub mod provider_overrides;
 pub mod refresh;
 pub mod results;
 pub mod submissions;

@@ -21,7 +21,7 @@ use patchbay_api::route::{Call, Endpoint, Rate, Route};
 use patchbay_api::server::{ServerOptions, serve};
 use patchbay_api::status::Readiness;
 use patchbay_api::{Service, ServiceOptions};
-use patchbay_connections::{Context, maintenance};
+use patchbay_connections::{Context, maintenance, provider_overrides};
 use patchbay_store::leases;
 use patchbay_web::Demo;
 use patchbay_webhooks::Deliverer;
@@ -113,6 +113,7 @@ pub async fn start_with(
     let catalogue = house::catalogue(&config);
     catalogue.watch(&ambient);
     let context = house::domain(&config, store, catalogue, &clients, &ambient, &public_url);
+    provider_overrides::start(&context).await?;
     let provisions = provision::provision(&context, &config.environments).await?;
     maintenance::start(&context);
     let settings = patchbay_webhooks::Settings {

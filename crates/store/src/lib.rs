@@ -15,6 +15,7 @@ pub mod integrations;
 pub mod leases;
 mod migrate;
 pub mod operations;
+pub mod provider_overrides;
 pub mod refreshes;
 pub mod retention;
 pub mod settings;

@@ -55,6 +55,8 @@ pub const ACCOUNT_SCOPES: &[&str] = &[
     "account:environments:api_keys:read",
     "account:environments:api_keys:create",
     "account:environments:api_keys:delete",
+    "account:providers:read",
+    "account:providers:write",
 ];
 
 /// A granted or required permission: `<namespace>:<segment>(:<segment>)*`, a grant may end in `:*`.

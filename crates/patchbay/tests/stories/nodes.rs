@@ -42,6 +42,33 @@ mod each_webhook_is_sent_once {
     }
 }
 
+mod a_definition_set_on_one_node_is_used_by_the_other_and_after_a_restart {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn postgres() {
+        let (world, one, two) = pair().await;
+        let key = one.operator.json("keys create --account --json").await;
+        let admin = one.api.with_key(key["api_key"].as_str().unwrap());
+        let definition = json!({
+            "display_name": "Acme Robots", "auth_mode": "NONE", "docs": "https://docs.acme.example",
+            "categories": ["other"], "proxy": {"base_url": "https://api.acme.example"}
+        });
+        let put = admin.request("PUT", "/provider-overrides/acme-robots");
+        put.json(&definition).send().await.expect(200);
+        one.api.get("/providers/acme-robots").await.expect(200);
+        until("the other node to know the provider", async || {
+            (two.api.get("/providers/acme-robots").await.status == 200).then_some(())
+        })
+        .await;
+        one.finish().await;
+        two.finish().await;
+        let again = world.server().start().await;
+        again.api.get("/providers/acme-robots").await.expect(200);
+        again.finish().await;
+    }
+}
+
 mod a_change_on_one_node_is_seen_on_the_other {
     use super::*;
 

@@ -84,6 +84,8 @@ topics! {
     Deliveries = "deliveries",
     /// Logged operations.
     Operations = "operations",
+    /// Provider definitions set while the server runs.
+    Providers = "providers",
     /// Leases and results of credential refreshes.
     Refreshes = "refreshes",
 }
