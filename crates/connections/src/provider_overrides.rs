@@ -49,7 +49,7 @@ pub async fn set(context: &Arc<Context>, provider: &str, definition: JsonMap) ->
     };
     let catalogue = context.catalogue.clone();
     let tried = tokio::task::spawn_blocking(move || catalogue.try_stored(candidate));
-    let (found, findings) = tried.await.map_err(broken)?;
+    let (found, findings) = tried.await.map_err(|error| broken(&error))?;
     if found.is_none() {
         return Err(OverrideError::Invalid(findings));
     }
@@ -73,7 +73,7 @@ pub async fn patch(context: &Arc<Context>, provider: &str, patch: JsonMap) -> Re
     };
     let (catalogue, name) = (context.catalogue.clone(), provider.to_owned());
     let shipped = tokio::task::spawn_blocking(move || catalogue.as_shipped(&name));
-    let shipped = shipped.await.map_err(broken)?;
+    let shipped = shipped.await.map_err(|error| broken(&error))?;
     let definition = match shipped {
         // A variation cannot leave a key of its base out; only a whole definition can.
         Some(shipped) if shipped.wire.keys().all(|key| patched.contains_key(key)) => {
@@ -174,7 +174,7 @@ async fn load(context: &Context) -> Result<(), DbError> {
         .collect();
     let catalogue = context.catalogue.clone();
     let swap = tokio::task::spawn_blocking(move || catalogue.set_stored(definitions));
-    let (reloaded, findings) = swap.await.map_err(broken)?;
+    let (reloaded, findings) = swap.await.map_err(|error| broken(&error))?;
     if reloaded == Reloaded::Swapped {
         let providers = context.catalogue.current().len();
         tracing::info!(providers, "provider definitions changed");
@@ -188,7 +188,7 @@ async fn load(context: &Context) -> Result<(), DbError> {
     Ok(())
 }
 
-fn broken(error: tokio::task::JoinError) -> DbError {
+fn broken(error: &tokio::task::JoinError) -> DbError {
     DbError::internal(format!("building the catalogue failed: {error}"))
 }
 
