@@ -3,7 +3,6 @@
 mod common;
 
 use common::TestApi;
-use patchbay_store::testing::TestDb;
 use serde_json::{Value, json};
 
 fn definition() -> Value {
