@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::StatusCode;
+use patchbay_auth::driver::ObtainError;
 use patchbay_auth::forms::{self, FormError};
 use patchbay_catalog::forms::{FieldError, Group};
 use patchbay_connections::Context;
@@ -70,15 +71,40 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             Form::Unauthenticated,
             None,
         ),
-        refused(context, "/auth/two-step/{providerConfigKey}", AuthMode::TwoStep),
-        refused(context, "/auth/jwt/{providerConfigKey}", AuthMode::Jwt),
-        refused(context, "/auth/bill/{providerConfigKey}", AuthMode::Bill),
-        refused(
+        served(
+            context,
+            "/auth/jwt/{providerConfigKey}",
+            "Connect with a key that signs tokens",
+            Form::Jwt,
+            fields(&["type"]),
+        ),
+        served(
             context,
             "/auth/signature/{providerConfigKey}",
-            AuthMode::Signature,
+            "Connect with a user name and a secret that sign each request",
+            Form::Signature,
+            fields(&["type", "username", "password"]),
         ),
-        refused(context, "/auth/tba/{providerConfigKey}", AuthMode::Tba),
+        served(
+            context,
+            "/auth/bill/{providerConfigKey}",
+            "Connect with a login to BILL",
+            Form::Bill,
+            fields(&["username", "password", "organization_id", "dev_key"]),
+        ),
+        served(
+            context,
+            "/auth/tba/{providerConfigKey}",
+            "Connect with a token of NetSuite's token-based authentication",
+            Form::Tba,
+            fields(&[
+                "token_id",
+                "token_secret",
+                "oauth_client_id_override",
+                "oauth_client_secret_override",
+            ]),
+        ),
+        refused(context, "/auth/two-step/{providerConfigKey}", AuthMode::TwoStep),
         refused(context, "/auth/aws-sigv4/{providerConfigKey}", AuthMode::AwsSigV4),
         refused(
             context,
@@ -133,6 +159,7 @@ pub fn wish(key: &str, query: &JsonMap) -> Wish {
         authorization_params: texts(query, "authorization_params"),
         client_override,
         credentials: JsonMap::new(),
+        assertion_option: JsonMap::new(),
     }
 }
 
@@ -198,6 +225,9 @@ fn served(
             &codes::MISSING_CLIENT_SECRET,
             &codes::CLIENT_CREDENTIALS_FETCH_ERROR,
         ],
+        submissions::Endpoint::Jwt => &JWT,
+        submissions::Endpoint::Signature => &SIGNATURE,
+        submissions::Endpoint::Bill => &BILL,
         _ => &[&codes::CONNECTION_TEST_FAILED],
     };
     Route::post(path)
@@ -212,6 +242,28 @@ fn served(
         .errors(&REFUSALS)
         .handler(&(Arc::clone(context), form), submit)
 }
+
+static JWT: [&Code; 5] = [
+    &codes::CONNECTION_TEST_FAILED,
+    &codes::MISSING_TOKEN_BODY,
+    &codes::MISSING_SIGNATURE_TYPE,
+    &codes::FAILED_TO_GENERATE,
+    &codes::FAILED_TO_SIGN,
+];
+static SIGNATURE: [&Code; 2] = [
+    &codes::CONNECTION_TEST_FAILED,
+    &codes::SIGNATURE_TOKEN_GENERATION_ERROR,
+];
+static BILL: [&Code; 2] = [&codes::CONNECTION_TEST_FAILED, &codes::MISSING_TOKEN_URL];
+/// Why nothing could be made of typed fields, in any mode.
+pub(crate) static NOT_OBTAINED: [&Code; 6] = [
+    &codes::MISSING_TOKEN_BODY,
+    &codes::MISSING_SIGNATURE_TYPE,
+    &codes::FAILED_TO_GENERATE,
+    &codes::FAILED_TO_SIGN,
+    &codes::SIGNATURE_TOKEN_GENERATION_ERROR,
+    &codes::MISSING_TOKEN_URL,
+];
 
 static REFUSALS: [&Code; 6] = [
     &codes::UNKNOWN_PROVIDER_CONFIG,
@@ -266,6 +318,7 @@ fn failure(error: SubmitError, form: submissions::Endpoint) -> ApiError {
         SubmitError::NoToken(message) => {
             ApiError::new(&codes::CLIENT_CREDENTIALS_FETCH_ERROR).message(message)
         }
+        SubmitError::NotObtained(error) => not_obtained(&error),
         SubmitError::NotStored(ConnectionError::Store(error)) => error.into(),
         SubmitError::NotStored(ConnectionError::UnknownIntegration) => {
             refusal_error(Refusal::UnknownIntegration, unknown_status(form))
@@ -274,6 +327,14 @@ fn failure(error: SubmitError, form: submissions::Endpoint) -> ApiError {
             refusal_error(Refusal::UnknownProvider, unknown_status(form))
         }
         SubmitError::NotStored(other) => ApiError::unexpected(other),
+    }
+}
+
+/// Why nothing could be made of what was typed, in the codes of its mode.
+pub(crate) fn not_obtained(error: &ObtainError) -> ApiError {
+    match codes::find(error.code()) {
+        Some(code) => ApiError::new(code).message(error.to_string()),
+        None => ApiError::unexpected(error.to_string()),
     }
 }
 

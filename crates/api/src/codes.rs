@@ -127,6 +127,12 @@ codes! {
     TWO_STEP_CREDENTIALS_FETCH_ERROR "two_step_credentials_fetch_error" [400] "The provider refused the exchange of the entered credentials for a token.";
     INVALID_TWO_STEP_CREDENTIALS "invalid_two_step_credentials" [400] "The provider's answer to the exchange holds no usable token.";
 
+    MISSING_TOKEN_BODY "missing_token_body" [400] "The provider's definition does not say what its token is made of.";
+    MISSING_SIGNATURE_TYPE "missing_signature_type" [400] "The provider's definition does not say how its token is signed.";
+    FAILED_TO_GENERATE "failed_to_generate" [400] "A value that the token or assertion is made of is missing.";
+    FAILED_TO_SIGN "failed_to_sign" [400] "The token or assertion could not be signed with the key that was entered.";
+    SIGNATURE_TOKEN_GENERATION_ERROR "signature_token_generation_error" [400] "The signature could not be built from the provider's definition.";
+
     BASE_URL_OVERRIDE_DISABLED "base_url_override_disabled" [400] "Overriding the base URL is switched off.";
     BASE_URL_OVERRIDE_NOT_ALLOWED "base_url_override_not_allowed" [400] "The base URL may not be overridden with this host.";
     MISSING_API_URL "missing_api_url" [400] "The provider's definition has no base URL: send `Base-Url-Override`.";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use patchbay_catalog::forms::{FieldError, Group};
 use patchbay_connections::Context;
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::connections::{self, ConnectionError, Import, Patch, Verification};
@@ -85,6 +86,7 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 &codes::FEATURE_NOT_BUILT,
                 &codes::SERVER_ERROR,
             ])
+            .errors(&crate::authorize_forms::NOT_OBTAINED)
             .handler(context, import),
         Route::patch("/connections/{connectionId}")
             .tag("connections")
@@ -670,6 +672,10 @@ fn import_credentials() -> Schema {
                 .field("token_secret", string().min(1))
                 .field("config_override", client().optional()),
         )
+        .branch("JWT", made("JWT", "token"))
+        .branch("TWO_STEP", made("TWO_STEP", "token"))
+        .branch("SIGNATURE", made("SIGNATURE", "token"))
+        .branch("BILL", made("BILL", "session_id"))
         .branch(
             "APP",
             kind("APP")
@@ -685,6 +691,16 @@ fn import_credentials() -> Schema {
         .into()
 }
 
+/// Fields as the provider's form asks for them; with `token` they are taken as they are, without it one is made.
+fn made(kind: &'static str, token: &'static str) -> Object {
+    object()
+        .field("type", crate::schema::literal(kind))
+        .field(token, string().min(1).max(MAX_TOKEN).optional())
+        .field("expires_at", date().null_is_absent())
+        .field("assertionOption", object().loose().optional())
+        .loose()
+}
+
 async fn import(context: Arc<Context>, call: Call<Empty, Empty, ImportBody>) -> Result<Reply, ApiError> {
     let environment = call.environment()?.clone();
     let body = call.body;
@@ -692,7 +708,12 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, ImportBody>) -> 
         .await
         .map_err(refused)?;
     let connection_config = body.connection_config.unwrap_or_default();
-    let credentials = imported(&body.credentials, &connection_config, target.auth_mode())?;
+    let mut given = body.credentials;
+    let assertion_option = match given.remove("assertionOption") {
+        Some(Value::Object(option)) => option,
+        _ => JsonMap::new(),
+    };
+    let credentials = imported(&given, &connection_config, target.auth_mode())?;
     let connection_id = match body.connection_id.filter(|id| !id.is_empty()) {
         Some(id) => Some(ConnectionId::parse(&id).map_err(|error| ApiError::unexpected(error.to_string()))?),
         None => None,
@@ -707,6 +728,7 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, ImportBody>) -> 
         Import {
             connection_id,
             credentials,
+            assertion_option,
             connection_config,
             metadata: Change::Set(Some(body.metadata.unwrap_or_default())),
             tags: Change::Set(body.tags.unwrap_or_default()),
@@ -744,6 +766,13 @@ fn imported(
                 *at = Value::from(time::millis_z(instant));
             }
             object.insert("raw".to_owned(), Value::Object(raw));
+        }
+        AuthMode::Jwt | AuthMode::TwoStep | AuthMode::Signature | AuthMode::Bill | AuthMode::AwsSigV4 => {
+            if let Some(at) = object.get_mut("expires_at")
+                && let Some(Ok(instant)) = at.as_str().map(str::parse)
+            {
+                *at = Value::from(time::millis_z(instant));
+            }
         }
         AuthMode::Tba if !names_an_account(connection_config) => {
             return Err(ApiError::new(&codes::INVALID_BODY)
@@ -803,6 +832,18 @@ fn refused(error: ConnectionError) -> ApiError {
         ConnectionError::WrongCredentials(words) => ApiError::new(&codes::INVALID_BODY).message(words),
         ConnectionError::Tags(issue) => tag_issue(&issue),
         ConnectionError::TestFailed(words) => ApiError::new(&codes::CONNECTION_TEST_FAILED).message(words),
+        ConnectionError::Fields(errors) => {
+            let issue = |error: &FieldError| {
+                let group = match error.group {
+                    Group::Credentials => &["credentials", &error.name][..],
+                    Group::ConnectionConfig => &["connection_config", &error.name],
+                    Group::AssertionOption => &["credentials", "assertionOption", &error.name],
+                };
+                Issue::custom(group, error.to_string())
+            };
+            ApiError::invalid(Layer::Body, errors.iter().map(issue).collect())
+        }
+        ConnectionError::NotObtained(error) => crate::authorize_forms::not_obtained(&error),
         ConnectionError::Store(error) => error.into(),
     }
 }

@@ -80,6 +80,7 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, JsonMap>) -> Res
         Import {
             connection_id,
             credentials,
+            assertion_option: JsonMap::new(),
             connection_config: config,
             metadata: metadata.map_or(Change::Keep, |metadata| Change::Set(Some(metadata))),
             tags: Change::Keep,

@@ -5,18 +5,19 @@ use std::time::Duration;
 use patchbay_ambient::Ambient;
 use patchbay_outbound::backoff::retry_after;
 use patchbay_outbound::{Client, Error, FetchRequest, FetchResponse, Identity, Limits};
+use patchbay_types::credentials::OAuth1;
+use patchbay_types::{AuthMode, Secret};
 
 pub use crate::client_credentials::{MintError, MintInput, Minted};
 pub use crate::oauth1::handshake::{HandshakeError, HandshakeInput, RequestToken};
+pub use crate::obtain::{Applicant, ObtainError, Obtained, Occasion};
 pub use crate::oauth2::token::{ExchangeError, ExchangeInput, Exchanged};
 pub use crate::renewal::{RenewError, RenewInput, Renewal};
 
-use patchbay_types::Secret;
-use patchbay_types::credentials::OAuth1;
-
 use crate::message::{Answer, Call};
 use crate::oauth1::handshake::{self, Leg};
-use crate::{client_credentials, oauth2, renewal};
+use crate::obtain::{Conversation, Turn};
+use crate::{bill, client_credentials, oauth2, renewal, signed_tokens, wsse};
 
 /// Longest a token endpoint is waited for, redirects and body included. Whoever holds a lease over a renewal holds
 /// it longer than this, so that nobody else begins one while ours may still be answered.
@@ -24,6 +25,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest answer of a token endpoint, in bytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 const REDIRECTS: u8 = 5;
+/// What a late call of a conversation gets at least.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Exchanges an authorization code.
 pub async fn exchange_code(
@@ -84,6 +87,10 @@ pub async fn renew(
     input: &RenewInput<'_>,
     ambient: &Ambient,
 ) -> Result<Renewal, RenewError> {
+    if let Some(applicant) = renewal::applicant(input) {
+        let obtained = obtain(client, &applicant, ambient).await;
+        return Ok(obtained.map_err(RenewError::from)?.into());
+    }
     let call = renewal::request(input, ambient)?;
     let answer = send(client, call, ambient).await?;
     renewal::read(input, &answer, ambient.now())
@@ -100,10 +107,55 @@ pub async fn mint_client_credentials(
     client_credentials::read(input, &answer, ambient.now())
 }
 
+/// Makes credentials of what was typed, asking the provider as often as the mode demands.
+pub async fn obtain(
+    client: &Client,
+    applicant: &Applicant<'_>,
+    ambient: &Ambient,
+) -> Result<Obtained, ObtainError> {
+    match applicant.definition.auth_mode {
+        AuthMode::Jwt => signed_tokens::obtain(applicant, ambient),
+        AuthMode::Signature => wsse::obtain(applicant, ambient),
+        AuthMode::Bill => converse(client, &mut bill::Login(*applicant), ambient).await,
+        other => Err(ObtainError::unusable(
+            "invalid_auth_mode",
+            format!("credentials of auth mode {other} are not made this way"),
+        )),
+    }
+}
+
+/// Holds a conversation. All of it together takes no longer than [`TIMEOUT`].
+async fn converse(
+    client: &Client,
+    conversation: &mut dyn Conversation,
+    ambient: &Ambient,
+) -> Result<Obtained, ObtainError> {
+    let begun = ambient.now();
+    let mut answer = None;
+    loop {
+        match conversation.next(answer.take().as_ref(), ambient)? {
+            Turn::Done(obtained) => return Ok(*obtained),
+            Turn::Ask(call) => {
+                let spent = Duration::try_from(ambient.now().duration_since(begun)).unwrap_or_default();
+                let left = TIMEOUT.saturating_sub(spent).max(SHORTEST);
+                match send_within(client, *call, left, ambient).await {
+                    Ok(answered) => answer = Some(answered),
+                    Err(error) => conversation.unanswered(error)?,
+                }
+            }
+        }
+    }
+}
+
 /// One call to a token endpoint. Never repeated: a second one may cost a rotated refresh token.
 async fn send(client: &Client, call: Call, ambient: &Ambient) -> Result<Answer, Error> {
-    let response = client.fetch(fetch_request(call)?).await?;
-    Ok(answer(response, ambient))
+    send_within(client, call, TIMEOUT, ambient).await
+}
+
+async fn send_within(client: &Client, call: Call, limit: Duration, ambient: &Ambient) -> Result<Answer, Error> {
+    let mut request = fetch_request(call)?;
+    request.limits.total = limit;
+    Ok(answer(client.fetch(request).await?, ambient))
 }
 
 fn answer(response: FetchResponse, ambient: &Ambient) -> Answer {
@@ -112,6 +164,7 @@ fn answer(response: FetchResponse, ambient: &Ambient) -> Answer {
         status: response.status.as_u16(),
         content_type: kind.and_then(|value| value.to_str().ok()).map(str::to_owned),
         retry_after: retry_after(&response.headers, ambient.now()),
+        headers: response.headers,
         body: response.body,
     }
 }

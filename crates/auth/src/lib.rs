@@ -8,6 +8,7 @@
 //!
 //! [`modes`] is the table of auth modes; a mode is one file.
 
+pub mod bill;
 pub mod client_credentials;
 pub mod driver;
 pub mod endpoint;
@@ -18,10 +19,14 @@ pub mod metadata;
 pub mod modes;
 pub mod oauth1;
 pub mod oauth2;
+pub mod obtain;
 pub mod rejection;
 pub mod renewal;
 pub mod request;
+pub mod signed_tokens;
+pub mod tba;
 pub mod verification;
+pub mod wsse;
 
 mod encode;
 mod expiry;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use patchbay_types::{JsonMap, Secret};
 use serde_json::Value;
 use url::Url;
@@ -52,7 +52,7 @@ pub enum BodyFormat {
 }
 
 /// What a provider answered.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
@@ -60,6 +60,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// `Retry-After`, already relative to now.
     pub retry_after: Option<Duration>,
+    /// All headers.
+    pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
 }
@@ -224,6 +226,7 @@ mod tests {
             status: 200,
             content_type: Some(kind.to_owned()),
             retry_after: None,
+            headers: HeaderMap::new(),
             body: Bytes::from_static(body.as_bytes()),
         };
         assert!(answer("application/json", r#"{"a":1}"#).object().is_some());

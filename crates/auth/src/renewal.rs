@@ -14,6 +14,7 @@ use crate::client_credentials::{self, MintError};
 use crate::endpoint::EndpointError;
 use crate::message::{Answer, Call};
 use crate::oauth2::{self, MissingClient};
+use crate::obtain::{Applicant, ObtainError};
 use crate::rejection::Rejection;
 
 /// What a renewal depends on.
@@ -50,6 +51,9 @@ pub enum RenewError {
     /// No answer.
     #[error("the provider's token endpoint could not be asked: {0}")]
     NoAnswer(#[from] patchbay_outbound::Error),
+    /// Signing in again with what was typed, signing again, or assuming the role again failed.
+    #[error("{0}")]
+    SignIn(Box<ObtainError>),
     /// Configuration or ourselves.
     #[error("{0}")]
     Ours(String),
@@ -67,12 +71,12 @@ impl RenewError {
         match self {
             Self::Rejected(rejection) => blame(rejection),
             Self::NoToken(_) => RefreshCause::ProviderDown,
-            Self::NoAnswer(error) => match error {
-                patchbay_outbound::Error::InvalidUrl(_)
-                | patchbay_outbound::Error::Blocked { .. }
-                | patchbay_outbound::Error::Identity(_)
-                | patchbay_outbound::Error::Aborted { .. } => RefreshCause::Ours,
-                _ => RefreshCause::ProviderDown,
+            Self::NoAnswer(error) => blame_silence(error),
+            Self::SignIn(error) => match &**error {
+                ObtainError::NoAnswer { error, .. } | ObtainError::RefreshLost(error) => blame_silence(error),
+                ObtainError::Refused { rejection, .. } => blame_sign_in(rejection),
+                ObtainError::Unreadable { .. } => RefreshCause::ProviderDown,
+                ObtainError::Unusable { .. } => RefreshCause::Ours,
             },
             Self::Ours(_) => RefreshCause::Ours,
         }
@@ -86,7 +90,8 @@ impl RenewError {
             Self::NoToken(_) => true,
             // Written by a gateway that lost the answer.
             Self::Rejected(rejection) => matches!(rejection.status, 502 | 504),
-            Self::Ours(_) => false,
+            // Signing in uses nothing up.
+            Self::SignIn(_) | Self::Ours(_) => false,
         }
     }
 
@@ -94,6 +99,9 @@ impl RenewError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoToken(_) => "refresh_token_parsing_error",
+            Self::SignIn(error) if matches!(**error, ObtainError::Unreadable { .. }) => {
+                "refresh_token_parsing_error"
+            }
             _ => "refresh_token_external_error",
         }
     }
@@ -102,6 +110,12 @@ impl RenewError {
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
             Self::Rejected(rejection) | Self::NoToken(rejection) => Some(rejection),
+            Self::SignIn(error) => match &**error {
+                ObtainError::Refused { rejection, .. } | ObtainError::Unreadable { rejection, .. } => {
+                    Some(rejection)
+                }
+                _ => None,
+            },
             Self::NoAnswer(_) | Self::Ours(_) => None,
         }
     }
@@ -109,6 +123,16 @@ impl RenewError {
     /// When the provider wants to be asked again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.rejection()?.retry_after
+    }
+}
+
+impl From<ObtainError> for RenewError {
+    fn from(error: ObtainError) -> Self {
+        match error {
+            ObtainError::RefreshLost(error) => Self::NoAnswer(error),
+            ObtainError::Unusable { message, .. } => Self::Ours(message),
+            error => Self::SignIn(Box::new(error)),
+        }
     }
 }
 
@@ -147,7 +171,10 @@ pub fn is_due(
 ) -> bool {
     let renewable = match credentials {
         Credentials::OAuth2(c) => c.refresh_token.as_ref().is_some_and(|token| !token.is_empty()),
-        Credentials::OAuth2Cc(_) => true,
+        Credentials::OAuth2Cc(_)
+        | Credentials::Jwt(_)
+        | Credentials::Signature(_)
+        | Credentials::Bill(_) => true,
         // Static, or of modes that are not built yet and therefore never stored.
         _ => false,
     };
@@ -160,6 +187,16 @@ fn ends_soon(definition: &Definition, credentials: &Credentials, now: Timestamp)
     };
     let buffer = i64::try_from(definition.expiration_buffer_s()).unwrap_or(i64::MAX);
     end.duration_since(now) < SignedDuration::from_secs(buffer)
+}
+
+/// The applicant that makes these credentials anew; none for types that are renewed by one call.
+pub(crate) fn applicant<'a>(input: &RenewInput<'a>) -> Option<Applicant<'a>> {
+    match input.credentials {
+        Credentials::Jwt(stored) | Credentials::Signature(stored) | Credentials::Bill(stored) => {
+            Some(Applicant::again(input, stored))
+        }
+        _ => None,
+    }
 }
 
 /// The same credentials with another refresh token: to try the one before the last rotation.
@@ -236,6 +273,27 @@ const CLIENT_IS_WRONG: &[&str] = &[
     "unsupported_grant_type",
     "invalid_scope",
 ];
+
+fn blame_silence(error: &patchbay_outbound::Error) -> RefreshCause {
+    match error {
+        patchbay_outbound::Error::InvalidUrl(_)
+        | patchbay_outbound::Error::Blocked { .. }
+        | patchbay_outbound::Error::Identity(_)
+        | patchbay_outbound::Error::Aborted { .. } => RefreshCause::Ours,
+        _ => RefreshCause::ProviderDown,
+    }
+}
+
+/// A login that is answered 401 was refused, and so was one that the API itself answers with another 4xx; an error
+/// page of something in between says nothing about the login.
+fn blame_sign_in(rejection: &Rejection) -> RefreshCause {
+    match rejection.status {
+        401 => RefreshCause::ProviderRefused,
+        408 | 425 | 429 => RefreshCause::ProviderDown,
+        400..500 if rejection.is_structured => RefreshCause::ProviderRefused,
+        _ => RefreshCause::ProviderDown,
+    }
+}
 
 fn blame(rejection: &Rejection) -> RefreshCause {
     if rejection.status >= 500 || matches!(rejection.status, 408 | 425 | 429) {

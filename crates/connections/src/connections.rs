@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use patchbay_auth::driver::{self, Applicant, ObtainError, Occasion};
 use patchbay_auth::verification;
 use patchbay_catalog::Provider;
+use patchbay_catalog::forms::{FieldError, Form, FormContext, Submission};
 use patchbay_store::connections::{MetadataChange, MetadataSaved};
 use patchbay_store::db::{DbError, Tx};
 use patchbay_store::{connections, end_users, integrations};
@@ -21,6 +23,7 @@ use patchbay_types::{
     Timestamp,
 };
 
+use crate::admission::preconfigured;
 use crate::caches::{Changed, ConnectionName};
 use crate::context::Context;
 use crate::logbook::{Conclusion, conclude};
@@ -47,6 +50,12 @@ pub enum ConnectionError {
     /// The provider does not accept the credentials.
     #[error("{0}")]
     TestFailed(String),
+    /// Fields break the provider's rules.
+    #[error("some fields are not valid")]
+    Fields(Vec<FieldError>),
+    /// Nothing could be made of the fields.
+    #[error(transparent)]
+    NotObtained(Box<ObtainError>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -124,8 +133,10 @@ pub async fn import_target(
 pub struct Import {
     /// Public id; none generates a UUID.
     pub connection_id: Option<ConnectionId>,
-    /// The credentials as given.
+    /// The credentials as given. Where they are made of typed fields, the token may be missing: it is made then.
     pub credentials: Credentials,
+    /// Values that such a making uses once.
+    pub assertion_option: JsonMap,
     /// Replaces; absent empties.
     pub connection_config: JsonMap,
     /// Metadata.
@@ -154,7 +165,7 @@ pub async fn import(
     context: &Context,
     environment: &Arc<Environment>,
     target: &ImportTarget,
-    import: Import,
+    mut import: Import,
 ) -> Result<Connection, ConnectionError> {
     let ImportTarget {
         integration,
@@ -165,6 +176,9 @@ pub async fn import(
         return Err(ConnectionError::WrongCredentials(format!(
             "this integration takes credentials of type {auth_mode}"
         )));
+    }
+    if let Some(fields) = unmade(&import.credentials) {
+        make(context, target, fields, &mut import).await?;
     }
     let tags = match import.tags {
         Change::Keep => Change::Keep,
@@ -216,6 +230,56 @@ pub async fn import(
         },
     )
     .await
+}
+
+/// The typed fields of credentials whose token is still to be made.
+fn unmade(credentials: &Credentials) -> Option<JsonMap> {
+    let (derived, made) = match credentials {
+        Credentials::Jwt(c) | Credentials::TwoStep(c) | Credentials::Signature(c) => (c, "token"),
+        Credentials::Bill(c) => (c, "session_id"),
+        Credentials::AwsSigV4(c) => (c, "access_key_id"),
+        _ => return None,
+    };
+    (!derived.fields.contains_key(made)).then(|| derived.fields.clone())
+}
+
+/// Makes the credentials of an import as a form's are made.
+async fn make(
+    context: &Context,
+    target: &ImportTarget,
+    fields: JsonMap,
+    import: &mut Import,
+) -> Result<(), ConnectionError> {
+    let definition = &target.provider.definition;
+    let secrets = &target.integration.secrets;
+    let preconfigured = preconfigured(definition, secrets);
+    let form = Form::derive(
+        definition,
+        &FormContext {
+            preconfigured: &preconfigured,
+            ..FormContext::default()
+        },
+    );
+    let given = Submission {
+        credentials: fields,
+        connection_config: std::mem::take(&mut import.connection_config),
+        assertion_option: std::mem::take(&mut import.assertion_option),
+    };
+    let accepted = form.accept(&given).map_err(ConnectionError::Fields)?;
+    let applicant = Applicant {
+        definition,
+        secrets,
+        connection_config: &accepted.connection_config,
+        fields: &accepted.credentials,
+        assertion_option: &accepted.assertion_option,
+        occasion: Occasion::First,
+    };
+    let obtained = driver::obtain(&context.token_client, &applicant, &context.ambient).await;
+    let obtained = obtained.map_err(|error| ConnectionError::NotObtained(Box::new(error)))?;
+    import.credentials = obtained.credentials;
+    import.connection_config = accepted.connection_config;
+    import.connection_config.extend(obtained.config_updates);
+    Ok(())
 }
 
 /// A connection about to be stored.
@@ -492,10 +556,10 @@ fn mode_of(credentials: &Credentials) -> Option<AuthMode> {
         Credentials::Tba(_) => AuthMode::Tba,
         Credentials::App(_) => AuthMode::App,
         Credentials::Custom(_) => AuthMode::Custom,
-        Credentials::Jwt(_)
-        | Credentials::TwoStep(_)
-        | Credentials::Signature(_)
-        | Credentials::Bill(_)
-        | Credentials::AwsSigV4(_) => return None,
+        Credentials::Jwt(_) => AuthMode::Jwt,
+        Credentials::TwoStep(_) => AuthMode::TwoStep,
+        Credentials::Signature(_) => AuthMode::Signature,
+        Credentials::Bill(_) => AuthMode::Bill,
+        Credentials::AwsSigV4(_) => AuthMode::AwsSigV4,
     })
 }

@@ -1,10 +1,12 @@
-//! The form flow: credentials typed by the end user, checked with the provider, stored (auth-flows §15, §16).
+//! The form flow: credentials typed by the end user, checked with the provider or made of what was typed, stored
+//! (auth-flows §15 to §20).
 
 use std::sync::Arc;
 
-use patchbay_auth::driver;
+use patchbay_auth::driver::{self, Applicant, ObtainError, Occasion};
 use patchbay_auth::forms::{self, ClientForm, FormError};
 use patchbay_auth::verification::{self, Candidate};
+use patchbay_auth::{bill, signed_tokens, tba, wsse};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{Change, ConnectionUpsert};
@@ -31,6 +33,9 @@ pub enum SubmitError {
     /// OAUTH2_CC: no token could be obtained.
     #[error("{0}")]
     NoToken(String),
+    /// Nothing could be made of what was typed.
+    #[error(transparent)]
+    NotObtained(Box<ObtainError>),
     /// The connection could not be stored.
     #[error(transparent)]
     NotStored(#[from] ConnectionError),
@@ -47,12 +52,22 @@ pub enum Endpoint {
     Unauthenticated,
     /// `POST /oauth2/auth`.
     ClientCredentials,
+    /// `POST /auth/jwt`.
+    Jwt,
+    /// `POST /auth/signature`.
+    Signature,
+    /// `POST /auth/bill`.
+    Bill,
+    /// `POST /auth/tba`.
+    Tba,
 }
 
 /// What was typed.
 enum Typed {
     Credentials(Credentials),
     Client(ClientForm),
+    /// Fields of which credentials are made.
+    Fields(JsonMap),
 }
 
 impl Endpoint {
@@ -62,6 +77,10 @@ impl Endpoint {
             Self::Basic => AuthMode::Basic,
             Self::Unauthenticated => AuthMode::None,
             Self::ClientCredentials => AuthMode::OAuth2Cc,
+            Self::Jwt => AuthMode::Jwt,
+            Self::Signature => AuthMode::Signature,
+            Self::Bill => AuthMode::Bill,
+            Self::Tba => AuthMode::Tba,
         }
     }
 
@@ -73,8 +92,20 @@ impl Endpoint {
             Self::Basic => Typed::Credentials(forms::basic(object)?),
             Self::Unauthenticated => Typed::Credentials(forms::none(body)?),
             Self::ClientCredentials => Typed::Client(forms::client_credentials(object)?),
+            Self::Tba => Typed::Credentials(tba::form(object)?),
+            Self::Jwt => Typed::Fields(signed_tokens::form(object)),
+            Self::Signature => Typed::Fields(wsse::form(object)?),
+            Self::Bill => Typed::Fields(bill::form(object)?),
         })
     }
+}
+
+/// Whether credentials of this mode are made of what was typed, in an exchange or by a signature.
+pub(crate) fn is_made_of_fields(mode: AuthMode) -> bool {
+    matches!(
+        mode,
+        AuthMode::TwoStep | AuthMode::Jwt | AuthMode::Signature | AuthMode::Bill | AuthMode::AwsSigV4
+    )
 }
 
 /// The connection that was made or re-authorized.
@@ -94,8 +125,10 @@ pub async fn submit(
     endpoint: Endpoint,
     body: Option<&JsonMap>,
 ) -> Result<Submitted, SubmitError> {
-    endpoint.read(body)?;
-    wish.credentials = body.cloned().unwrap_or_default();
+    wish.credentials = match endpoint.read(body)? {
+        Typed::Fields(fields) => fields,
+        Typed::Credentials(_) | Typed::Client(_) => body.cloned().unwrap_or_default(),
+    };
     let admission = admit(context, session, wish, |wanted| wanted == endpoint.mode()).await?;
     let working = context.clone();
     let task = context.ambient.tasks.spawn(async move {
@@ -105,8 +138,13 @@ pub async fn submit(
             admission.integration.id,
         );
         let accepted = accept(&working, admission, endpoint).await;
-        if let Err(SubmitError::TestFailed(words) | SubmitError::NoToken(words)) = &accepted {
-            note_failure(&working, begun, environment, integration, words.clone()).await;
+        let words = match &accepted {
+            Err(SubmitError::TestFailed(words) | SubmitError::NoToken(words)) => Some(words.clone()),
+            Err(SubmitError::NotObtained(error)) => Some(error.to_string()),
+            _ => None,
+        };
+        if let Some(words) = words {
+            note_failure(&working, begun, environment, integration, words).await;
         }
         accepted
     });
@@ -153,9 +191,30 @@ async fn accept(
 ) -> Result<Submitted, SubmitError> {
     let definition = &admission.provider.definition;
     let mut connection_config = admission.connection_config.clone();
-    // The provider's field rules may have cleaned what was typed: read it again.
-    let credentials = match endpoint.read(Some(&admission.credentials))? {
+    // The provider's field rules may have cleaned what was typed.
+    let typed = match endpoint {
+        _ if is_made_of_fields(admission.mode()) => Typed::Fields(admission.credentials.clone()),
+        _ => endpoint.read(Some(&admission.credentials))?,
+    };
+    let credentials = match typed {
         Typed::Credentials(credentials) => credentials,
+        Typed::Fields(fields) => {
+            let applicant = Applicant {
+                definition,
+                secrets: &admission.integration.secrets,
+                connection_config: &connection_config,
+                fields: &fields,
+                assertion_option: &admission.assertion_option,
+                occasion: match &admission.bound {
+                    Some(bound) => Occasion::Again(&bound.connection_config),
+                    None => Occasion::First,
+                },
+            };
+            let obtained = driver::obtain(&context.token_client, &applicant, &context.ambient).await;
+            let obtained = obtained.map_err(|error| SubmitError::NotObtained(Box::new(error)))?;
+            connection_config.extend(obtained.config_updates);
+            obtained.credentials
+        }
         Typed::Client(form) => {
             let secret = Some(&form.client_secret).filter(|secret| !secret.is_empty());
             let minted = driver::mint_client_credentials(
@@ -184,12 +243,9 @@ async fn accept(
         credentials: &credentials,
         connection_config: &connection_config,
     };
-    // Obtaining the token was the test of client credentials (auth-flows §15).
-    if !matches!(credentials, Credentials::OAuth2Cc(_)) {
-        verification::verify(&context.proxy_client, &candidate, &context.ambient)
-            .await
-            .map_err(|failure| SubmitError::TestFailed(failure.to_string()))?;
-    }
+    verification::verify(&context.proxy_client, &candidate, &context.ambient)
+        .await
+        .map_err(|failure| SubmitError::TestFailed(failure.to_string()))?;
     let session = &admission.session;
     let stored = store(
         context,

@@ -11,6 +11,7 @@
 
 pub mod chaos;
 pub mod client;
+pub mod forms;
 pub mod popup;
 pub mod process;
 pub mod simulated;
@@ -139,6 +140,11 @@ impl World {
         .await;
         let body = serde_json::from_slice(&wanted.body).unwrap();
         (wanted, body)
+    }
+
+    /// Tasks that end with the world.
+    pub fn provider_tasks(&self) -> patchbay_ambient::Tasks {
+        self.provider.tasks.clone()
     }
 
     pub fn now(&self) -> jiff::Timestamp {

@@ -8,6 +8,7 @@ mod common;
 
 mod commands;
 mod connect;
+mod forms;
 mod limits;
 mod nodes;
 mod oauth1;
