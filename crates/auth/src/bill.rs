@@ -79,7 +79,12 @@ impl Login<'_> {
             });
         }
         let object = answer.object().unwrap_or_default();
-        let text = |name: &str| object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = |name: &str| {
+            object
+                .get(name)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+        };
         let Some(session) = text("sessionId").map(Value::from) else {
             return Err(ObtainError::Unreadable {
                 code: CODE,

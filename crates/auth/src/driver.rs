@@ -10,8 +10,8 @@ use patchbay_types::{AuthMode, Secret};
 
 pub use crate::client_credentials::{MintError, MintInput, Minted};
 pub use crate::oauth1::handshake::{HandshakeError, HandshakeInput, RequestToken};
-pub use crate::obtain::{Applicant, ObtainError, Obtained, Occasion};
 pub use crate::oauth2::token::{ExchangeError, ExchangeInput, Exchanged};
+pub use crate::obtain::{Applicant, ObtainError, Obtained, Occasion};
 pub use crate::renewal::{RenewError, RenewInput, Renewal};
 
 use crate::message::{Answer, Call};
@@ -152,7 +152,12 @@ async fn send(client: &Client, call: Call, ambient: &Ambient) -> Result<Answer, 
     send_within(client, call, TIMEOUT, ambient).await
 }
 
-async fn send_within(client: &Client, call: Call, limit: Duration, ambient: &Ambient) -> Result<Answer, Error> {
+async fn send_within(
+    client: &Client,
+    call: Call,
+    limit: Duration,
+    ambient: &Ambient,
+) -> Result<Answer, Error> {
     let mut request = fetch_request(call)?;
     request.limits.total = limit;
     Ok(answer(client.fetch(request).await?, ambient))

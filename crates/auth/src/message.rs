@@ -173,7 +173,7 @@ impl fmt::Debug for Answer {
             .field("content_type", &self.content_type)
             .field("retry_after", &self.retry_after)
             .field("body_bytes", &self.body.len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -159,14 +159,11 @@ impl<'a> Applicant<'a> {
 
     /// What was typed, without what we made of it earlier.
     pub(crate) fn typed(&self) -> JsonMap {
-        let typed = self.fields.iter().filter(|(name, _)| !MADE.contains(&name.as_str()));
+        let typed = self
+            .fields
+            .iter()
+            .filter(|(name, _)| !MADE.contains(&name.as_str()));
         typed.map(|(name, value)| (name.clone(), value.clone())).collect()
-    }
-
-    /// An operator's value, none if it is empty.
-    pub(crate) fn custom(&self, name: &str) -> Option<&'a str> {
-        let value = self.secrets.custom.get(name)?.expose();
-        (!value.is_empty()).then_some(value)
     }
 }
 

@@ -171,10 +171,9 @@ pub fn is_due(
 ) -> bool {
     let renewable = match credentials {
         Credentials::OAuth2(c) => c.refresh_token.as_ref().is_some_and(|token| !token.is_empty()),
-        Credentials::OAuth2Cc(_)
-        | Credentials::Jwt(_)
-        | Credentials::Signature(_)
-        | Credentials::Bill(_) => true,
+        Credentials::OAuth2Cc(_) | Credentials::Jwt(_) | Credentials::Signature(_) | Credentials::Bill(_) => {
+            true
+        }
         // Static, or of modes that are not built yet and therefore never stored.
         _ => false,
     };

@@ -6,9 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use patchbay_ambient::Ambient;
 use patchbay_catalog::Definition;
 use patchbay_catalog::definition::{HmacEncoding, Signature, SignatureProtocol, TokenTemplate};
-use patchbay_catalog::template::{
-    Mode, OnUnresolved, Scope, Template, TemplateMap, TemplateValue,
-};
+use patchbay_catalog::template::{Mode, OnUnresolved, Scope, Template, TemplateMap, TemplateValue};
 use patchbay_types::{Credentials, JsonMap, Secret};
 use serde_json::{Value, json};
 
@@ -77,11 +75,18 @@ pub(crate) fn sign(
         ));
     };
     let fields = with_halves(template, key_template, fields);
-    let scope = Scope::new(ambient).credentials(&fields).connection_config(connection_config);
+    let scope = Scope::new(ambient)
+        .credentials(&fields)
+        .connection_config(connection_config);
 
     let now = ambient.now();
-    let life_ms = template.expires_in_ms.and_then(|life| i64::try_from(life).ok()).unwrap_or(0);
-    let end = now.checked_add(SignedDuration::from_millis(life_ms)).unwrap_or(Timestamp::MAX);
+    let life_ms = template
+        .expires_in_ms
+        .and_then(|life| i64::try_from(life).ok())
+        .unwrap_or(0);
+    let end = now
+        .checked_add(SignedDuration::from_millis(life_ms))
+        .unwrap_or(Timestamp::MAX);
     let mut claims = entries(&template.payload, &scope);
     claims.insert("iat".to_owned(), now.as_second().into());
     claims.insert("exp".to_owned(), (now.as_second() + life_ms / 1000).into());
@@ -189,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    fn object(value: Value) -> JsonMap {
+    fn object(value: &Value) -> JsonMap {
         value.as_object().cloned().unwrap_or_default()
     }
 
@@ -208,7 +213,12 @@ mod tests {
 
     #[test]
     fn halves_are_joined_where_a_client_split_them() {
-        let body = object(json!({"type": "JWT", "token": "x", "key": {"id": "a", "secret": "b"}, "other": {"id": 1}}));
-        assert_eq!(Value::Object(form(&body)), json!({"key": "a:b", "other": {"id": 1}}));
+        let body = object(
+            &json!({"type": "JWT", "token": "x", "key": {"id": "a", "secret": "b"}, "other": {"id": 1}}),
+        );
+        assert_eq!(
+            Value::Object(form(&body)),
+            json!({"key": "a:b", "other": {"id": 1}})
+        );
     }
 }

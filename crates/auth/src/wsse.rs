@@ -26,7 +26,9 @@ pub fn form(body: &JsonMap) -> Result<JsonMap, FormError> {
 
 pub(crate) fn without_type(body: &JsonMap) -> JsonMap {
     let fields = body.iter().filter(|(name, _)| *name != "type");
-    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+    fields
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// A fresh token. Nobody is asked.
@@ -55,7 +57,9 @@ pub fn obtain(applicant: &Applicant<'_>, ambient: &Ambient) -> Result<Obtained, 
         &HEXLOWER.encode(&nonce),
         now,
     );
-    let end = now.checked_add(SignedDuration::from_millis(life)).unwrap_or(Timestamp::MAX);
+    let end = now
+        .checked_add(SignedDuration::from_millis(life))
+        .unwrap_or(Timestamp::MAX);
     let derived = with_token(applicant.typed(), token.expose(), end);
     Ok(Obtained::of(Credentials::Signature(derived)))
 }
@@ -80,7 +84,12 @@ mod tests {
         // printf '%s' 'd36e316282959a9ed4c89851497a717f2026-01-02T03:04:05.678Zsecret' | sha1sum | cut -c-40 |
         //     tr -d '\n' | base64 -w0
         let now = "2026-01-02T03:04:05.678Z".parse().unwrap();
-        let made = token("acme001", &"secret".into(), "d36e316282959a9ed4c89851497a717f", now);
+        let made = token(
+            "acme001",
+            &"secret".into(),
+            "d36e316282959a9ed4c89851497a717f",
+            now,
+        );
         assert_eq!(
             made.expose(),
             "UsernameToken Username=\"acme001\", PasswordDigest=\"YzhlZGIxMGM2MjBlZjE3NjJlMjU1N2JhOTcyMTkzYjhkMWRmMTdmZQ==\", \

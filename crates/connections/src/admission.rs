@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use patchbay_auth::modes::{self, ModeNotBuilt};
-use patchbay_catalog::{Definition, Provider};
 use patchbay_catalog::forms::{FieldError, Form, FormContext, Submission as Values};
+use patchbay_catalog::{Definition, Provider};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::{ConnectSession, IntegrationDefaults};
 use patchbay_types::connections::{Change, Connection};
@@ -134,7 +134,10 @@ pub(crate) fn preconfigured(definition: &Definition, secrets: &IntegrationSecret
         return Vec::new();
     }
     let is_set = |name: &str| secrets.custom.get(name).is_some_and(|value| !value.is_empty());
-    let names = definition.integration_config.iter().map(|field| field.name.clone());
+    let names = definition
+        .integration_config
+        .iter()
+        .map(|field| field.name.clone());
     names.filter(|name| is_set(name)).collect()
 }
 

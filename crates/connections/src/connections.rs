@@ -172,7 +172,7 @@ pub async fn import(
         provider,
     } = target;
     let auth_mode = target.auth_mode();
-    if mode_of(&import.credentials) != Some(auth_mode) {
+    if mode_of(&import.credentials) != auth_mode {
         return Err(ConnectionError::WrongCredentials(format!(
             "this integration takes credentials of type {auth_mode}"
         )));
@@ -544,9 +544,9 @@ pub(crate) fn expiry_to_check(credentials: &Credentials, now: Timestamp) -> Opti
     })
 }
 
-/// The auth mode whose imports carry these credentials; `None` for modes that cannot be imported.
-fn mode_of(credentials: &Credentials) -> Option<AuthMode> {
-    Some(match credentials {
+/// The auth mode whose imports carry these credentials.
+fn mode_of(credentials: &Credentials) -> AuthMode {
+    match credentials {
         Credentials::OAuth2(_) => AuthMode::OAuth2,
         Credentials::OAuth2Cc(_) => AuthMode::OAuth2Cc,
         Credentials::OAuth1(_) => AuthMode::OAuth1,
@@ -561,5 +561,5 @@ fn mode_of(credentials: &Credentials) -> Option<AuthMode> {
         Credentials::Signature(_) => AuthMode::Signature,
         Credentials::Bill(_) => AuthMode::Bill,
         Credentials::AwsSigV4(_) => AuthMode::AwsSigV4,
-    })
+    }
 }

@@ -70,7 +70,11 @@ impl Seen {
             return value;
         }
         let pairs = url::form_urlencoded::parse(&self.body);
-        Value::Object(pairs.map(|(name, value)| (name.into_owned(), value.into_owned().into())).collect())
+        Value::Object(
+            pairs
+                .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
+                .collect(),
+        )
     }
 }
 
@@ -84,7 +88,12 @@ impl Office {
     }
 
     pub fn kept(&self, drawer: &str) -> Vec<String> {
-        self.drawers.lock().unwrap().get(drawer).cloned().unwrap_or_default()
+        self.drawers
+            .lock()
+            .unwrap()
+            .get(drawer)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// The newest thing in a drawer.
@@ -135,16 +144,25 @@ impl Companies {
     /// Requests to one company since the beginning.
     pub fn seen(&self, path: &str) -> Vec<Seen> {
         let seen = self.office.seen.lock().unwrap();
-        seen.iter().filter(|one| one.path().starts_with(path)).cloned().collect()
+        seen.iter()
+            .filter(|one| one.path().starts_with(path))
+            .cloned()
+            .collect()
     }
 
     pub fn last(&self, path: &str) -> Seen {
-        self.seen(path).pop().unwrap_or_else(|| panic!("nobody asked {path}"))
+        self.seen(path)
+            .pop()
+            .unwrap_or_else(|| panic!("nobody asked {path}"))
     }
 
     /// Has a company answer its next token request otherwise.
     pub fn fail_next(&self, company: &'static str, status: u16, kind: &'static str, body: &str) {
-        self.office.failures.lock().unwrap().insert(company, (status, kind, body.to_owned()));
+        self.office
+            .failures
+            .lock()
+            .unwrap()
+            .insert(company, (status, kind, body.to_owned()));
     }
 }
 
@@ -208,8 +226,13 @@ impl TestServer {
     /// Fills in a form again for a connection that exists.
     pub async fn reconnect(&self, integration: &str, id: &str, target: &str, body: &Value) -> Answer {
         let again = json!({"connection_id": id, "integration_id": integration});
-        let made = self.api.post("/connect/sessions/reconnect", &again).await.expect(201);
-        self.fill_as(made["data"]["token"].as_str().unwrap(), target, body).await
+        let made = self
+            .api
+            .post("/connect/sessions/reconnect", &again)
+            .await
+            .expect(201);
+        self.fill_as(made["data"]["token"].as_str().unwrap(), target, body)
+            .await
     }
 
     pub async fn read_connection(&self, integration: &str, id: &str, more: &str) -> Answer {
@@ -218,9 +241,18 @@ impl TestServer {
     }
 
     /// A proxied request.
-    pub async fn relay(&self, integration: &str, id: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
+    pub async fn relay(
+        &self,
+        integration: &str,
+        id: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
         let request = self.api.request(method, &format!("/proxy{path}"));
-        let request = request.header("connection-id", id).header("provider-config-key", integration);
+        let request = request
+            .header("connection-id", id)
+            .header("provider-config-key", integration);
         match body {
             Some(body) => request.json(body).send().await,
             None => request.send().await,
@@ -231,7 +263,9 @@ impl TestServer {
     pub async fn remove(&self, integration: &str, id: &str) {
         let target = format!("/connections/{id}?provider_config_key={integration}");
         self.api.request("DELETE", &target).send().await.expect(200);
-        self.read_connection(integration, id, "").await.fails(404, "not_found");
+        self.read_connection(integration, id, "")
+            .await
+            .fails(404, "not_found");
         let relayed = self.relay(integration, id, "GET", "/anything", None).await;
         assert!(relayed.status >= 400, "{}", relayed.text);
     }

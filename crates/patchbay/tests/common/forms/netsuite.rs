@@ -40,7 +40,10 @@ pub fn answer(office: &Office, seen: &Seen) -> Response {
     let mut realm = String::new();
     for pair in list.split(',') {
         let (name, value) = pair.trim().split_once('=').unwrap();
-        let value = percent_decode_str(value.trim_matches('"')).decode_utf8().unwrap().into_owned();
+        let value = percent_decode_str(value.trim_matches('"'))
+            .decode_utf8()
+            .unwrap()
+            .into_owned();
         match name {
             "realm" => realm = value,
             "oauth_signature" => signature = value,
@@ -51,7 +54,10 @@ pub fn answer(office: &Office, seen: &Seen) -> Response {
         let found = params.iter().find(|(known, _)| known == name);
         found.map_or(String::new(), |(_, value)| value.clone())
     };
-    let Some((_, secret)) = CONSUMERS.iter().find(|(key, _)| *key == param("oauth_consumer_key")) else {
+    let Some((_, secret)) = CONSUMERS
+        .iter()
+        .find(|(key, _)| *key == param("oauth_consumer_key"))
+    else {
         return refuse(401, "unknown consumer");
     };
     let stamp = format!("{} {}", param("oauth_timestamp"), param("oauth_nonce"));
@@ -66,11 +72,17 @@ pub fn answer(office: &Office, seen: &Seen) -> Response {
         .map(|(name, value)| (encoded(&name), encoded(&value)))
         .collect();
     all.sort();
-    let all: Vec<String> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let all: Vec<String> = all
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     let url = format!("http://{}{}", seen.header("host"), seen.path());
     let base = format!("{}&{}&{}", seen.method, encoded(&url), encoded(&all.join("&")));
     let key = format!("{}&{}", encoded(secret), encoded("planted-token-secret"));
-    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), base.as_bytes());
+    let mac = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()),
+        base.as_bytes(),
+    );
     let good = realm == "1234567_SB1"
         && param("oauth_signature_method") == "HMAC-SHA256"
         && param("oauth_token") == "planted-token"
@@ -83,6 +95,10 @@ pub fn answer(office: &Office, seen: &Seen) -> Response {
 }
 
 fn encoded(text: &str) -> String {
-    const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
     utf8_percent_encode(text, UNRESERVED).to_string()
 }

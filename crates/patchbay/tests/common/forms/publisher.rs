@@ -100,7 +100,8 @@ pub fn claims(office: &Office, token: &str) -> Option<Value> {
     let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
     hmac::verify(&key, input.as_bytes(), &signature).ok()?;
     let (header, claims) = input.split_once('.')?;
-    let part = |text: &str| serde_json::from_slice::<Value>(&BASE64URL_NOPAD.decode(text.as_bytes()).ok()?).ok();
+    let part =
+        |text: &str| serde_json::from_slice::<Value>(&BASE64URL_NOPAD.decode(text.as_bytes()).ok()?).ok();
     let (header, claims) = (part(header)?, part(claims)?);
     let now = patchbay_ambient::Clock::now(&office.clock).as_second();
     let good = header == json!({"alg": "HS256", "typ": "JWT", "kid": ID})
@@ -111,7 +112,10 @@ pub fn claims(office: &Office, token: &str) -> Option<Value> {
 }
 
 pub fn answer(office: &Office, seen: &Seen) -> Response {
-    let token = seen.header("authorization").strip_prefix("Publisher ").unwrap_or_default();
+    let token = seen
+        .header("authorization")
+        .strip_prefix("Publisher ")
+        .unwrap_or_default();
     match claims(office, token) {
         Some(claims) => ok(&claims),
         None => refuse(401, "bad token"),

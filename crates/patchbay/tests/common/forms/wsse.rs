@@ -54,7 +54,9 @@ form-wsse-faulty:
 pub fn answer(office: &Office, seen: &Seen) -> Response {
     let token = seen.header("x-wsse");
     let part = |name: &str| {
-        let rest = token.split_once(&format!("{name}=\"")).map_or("", |(_, rest)| rest);
+        let rest = token
+            .split_once(&format!("{name}=\""))
+            .map_or("", |(_, rest)| rest);
         rest.split('"').next().unwrap_or_default().to_owned()
     };
     let (nonce, created) = (part("Nonce"), part("Created"));
@@ -63,12 +65,18 @@ pub fn answer(office: &Office, seen: &Seen) -> Response {
     }
     office.keep("wsse", &nonce);
     let now = patchbay_ambient::Clock::now(&office.clock);
-    let age = created.parse::<jiff::Timestamp>().map(|at| now.duration_since(at).as_secs());
+    let age = created
+        .parse::<jiff::Timestamp>()
+        .map(|at| now.duration_since(at).as_secs());
     let text = format!("{nonce}{created}planted-wsse");
     let sha1 = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
     let expected = BASE64.encode(HEXLOWER.encode(sha1.as_ref()).as_bytes());
     let good = token.starts_with("UsernameToken Username=\"acme001\"")
         && part("PasswordDigest") == expected
         && age.is_ok_and(|age| age.abs() < 300);
-    if good { ok(&json!({"settings": {}})) } else { refuse(401, "bad token") }
+    if good {
+        ok(&json!({"settings": {}}))
+    } else {
+        refuse(401, "bad token")
+    }
 }
