@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use patchbay_ambient::Ambient;
+use patchbay_catalog::Definition;
 use patchbay_outbound::backoff::retry_after;
 use patchbay_outbound::{Client, Error, FetchRequest, FetchResponse, Identity, Limits};
 use patchbay_types::credentials::OAuth1;
@@ -14,8 +15,11 @@ pub use crate::oauth2::token::{ExchangeError, ExchangeInput, Exchanged};
 pub use crate::obtain::{Applicant, ObtainError, Obtained, Occasion};
 pub use crate::renewal::{RenewError, RenewInput, Renewal};
 
+use tokio::time::Instant;
+
 use crate::message::{Answer, Call};
 use crate::oauth1::handshake::{self, Leg};
+use crate::oauth2::token::Second;
 use crate::obtain::{Conversation, Turn};
 use crate::{bill, client_credentials, oauth2, renewal, signed_tokens, wsse};
 
@@ -28,15 +32,29 @@ const REDIRECTS: u8 = 5;
 /// What a late call of a conversation gets at least.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// Exchanges an authorization code.
+/// What one call may take, where a second one waits for its answer.
+const FIRST_OF_TWO: Duration = Duration::from_secs(12);
+
+/// Exchanges an authorization code, with a second request and extra tokens where the definition has them.
 pub async fn exchange_code(
     client: &Client,
     input: &ExchangeInput<'_>,
     ambient: &Ambient,
 ) -> Result<Exchanged, ExchangeError> {
+    let deadline = Deadline::new(input.definition);
     let call = oauth2::token::exchange_request(input, ambient)?;
-    let answer = send(client, call, ambient).await?;
-    oauth2::token::read_exchange(input, &answer, ambient.now())
+    let first = deadline.send(client, call, ambient).await?;
+    let second = match oauth2::token::exchange_follow_up(input, &first, ambient)? {
+        Some(call) => Some(deadline.send(client, call, ambient).await),
+        None => None,
+    };
+    let mut exchanged = oauth2::token::read_exchange(input, &first, outcome(second.as_ref()), ambient.now())?;
+    for (extra, call) in oauth2::token::exchange_extras(input, &exchanged, ambient) {
+        if let Some(answer) = deadline.try_extra(client, call, ambient).await {
+            oauth2::token::keep_exchange_extra(extra, &answer, ambient.now(), &mut exchanged);
+        }
+    }
+    Ok(exchanged)
 }
 
 /// OAuth 1, first leg: temporary credentials for a browser that comes back to `callback`.
@@ -91,9 +109,67 @@ pub async fn renew(
         let obtained = obtain(client, &applicant, ambient).await;
         return Ok(obtained.map_err(RenewError::from)?.into());
     }
+    let deadline = Deadline::new(input.definition);
     let call = renewal::request(input, ambient)?;
-    let answer = send(client, call, ambient).await?;
-    renewal::read(input, &answer, ambient.now())
+    let first = deadline.send(client, call, ambient).await?;
+    let second = match renewal::follow_up(input, &first, ambient)? {
+        Some(call) => Some(deadline.send(client, call, ambient).await),
+        None => None,
+    };
+    let mut renewal = renewal::read(input, &first, outcome(second.as_ref()), ambient.now())?;
+    for (extra, call) in renewal::extras(input, &renewal, ambient) {
+        let answer = deadline.try_extra(client, call, ambient).await;
+        renewal::keep_extra(input, extra, answer.as_ref(), ambient.now(), &mut renewal);
+    }
+    Ok(renewal)
+}
+
+fn outcome(second: Option<&Result<Answer, Error>>) -> Second<'_> {
+    match second {
+        None => Second::None,
+        Some(Ok(answer)) => Second::Answered(answer),
+        Some(Err(error)) => Second::Unanswered(error),
+    }
+}
+
+/// All calls of one exchange or renewal together end within [`TIMEOUT`].
+struct Deadline {
+    begun: Instant,
+    first: Duration,
+}
+
+impl Deadline {
+    fn new(definition: &Definition) -> Self {
+        let several = definition.token_client.as_deref().is_some_and(|client| {
+            client.exchange.then.is_some() || client.refresh.then.is_some() || !client.extra_tokens.is_empty()
+        });
+        Self {
+            begun: Instant::now(),
+            first: if several { FIRST_OF_TWO } else { TIMEOUT },
+        }
+    }
+
+    async fn send(&self, client: &Client, call: Call, ambient: &Ambient) -> Result<Answer, Error> {
+        let spent = self.begun.elapsed();
+        let left = TIMEOUT.saturating_sub(spent).max(SHORTEST);
+        send_within(client, call, left.min(self.first), ambient).await
+    }
+
+    /// An extra token's call: what goes wrong is logged and costs only the extra token.
+    async fn try_extra(&self, client: &Client, call: Call, ambient: &Ambient) -> Option<Answer> {
+        let host = call.url.host_str().unwrap_or_default().to_owned();
+        match self.send(client, call, ambient).await {
+            Ok(answer) if answer.is_success() => Some(answer),
+            Ok(answer) => {
+                tracing::warn!(host, status = answer.status, "an extra token was refused");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(host, %error, "an extra token could not be asked for");
+                None
+            }
+        }
+    }
 }
 
 /// Obtains the first token of an end user's client. That it can be had is the test of these credentials.

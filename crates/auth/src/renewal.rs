@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use patchbay_ambient::Ambient;
 use patchbay_catalog::Definition;
+use patchbay_catalog::definition::ExtraToken;
 use patchbay_types::connections::RefreshCause;
 use patchbay_types::integrations::IntegrationSecrets;
 use patchbay_types::{Credentials, JsonMap, Secret};
@@ -13,6 +14,7 @@ use patchbay_types::{Credentials, JsonMap, Secret};
 use crate::client_credentials::{self, MintError};
 use crate::endpoint::EndpointError;
 use crate::message::{Answer, Call};
+use crate::oauth2::token::{Second, Unreadable};
 use crate::oauth2::{self, MissingClient};
 use crate::obtain::{Applicant, ObtainError};
 use crate::rejection::Rejection;
@@ -28,6 +30,8 @@ pub struct RenewInput<'a> {
     pub credentials: &'a Credentials,
     /// The connection's parameters.
     pub connection_config: &'a JsonMap,
+    /// Where the provider sends browsers back: some want it named in every request.
+    pub callback_url: &'a str,
 }
 
 /// What a renewal brought.
@@ -136,6 +140,16 @@ impl From<ObtainError> for RenewError {
     }
 }
 
+impl From<Unreadable> for RenewError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Rejected(rejection) => Self::Rejected(rejection),
+            Unreadable::NoToken(rejection) => Self::NoToken(rejection),
+            Unreadable::NoAnswer(error) => Self::NoAnswer(error),
+        }
+    }
+}
+
 impl From<MissingClient> for RenewError {
     fn from(error: MissingClient) -> Self {
         Self::Ours(error.to_string())
@@ -165,27 +179,39 @@ impl From<MintError> for RenewError {
 pub fn is_due(
     definition: &Definition,
     credentials: &Credentials,
-    _connection_config: &JsonMap,
+    connection_config: &JsonMap,
     forced: bool,
     now: Timestamp,
 ) -> bool {
     let renewable = match credentials {
-        Credentials::OAuth2(c) => c.refresh_token.as_ref().is_some_and(|token| !token.is_empty()),
+        Credentials::OAuth2(c) => oauth2::refresh::is_possible(definition, c),
         Credentials::OAuth2Cc(_) | Credentials::Jwt(_) | Credentials::Signature(_) | Credentials::Bill(_) => {
             true
         }
         // Static, or of modes that are not built yet and therefore never stored.
         _ => false,
     };
-    renewable && (forced || ends_soon(definition, credentials, now))
+    renewable && (forced || ends_soon(definition, credentials, connection_config, now))
 }
 
-fn ends_soon(definition: &Definition, credentials: &Credentials, now: Timestamp) -> bool {
-    let Some(end) = credentials.expires_at() else {
-        return false;
+fn ends_soon(
+    definition: &Definition,
+    credentials: &Credentials,
+    connection_config: &JsonMap,
+    now: Timestamp,
+) -> bool {
+    let buffer = match credentials {
+        Credentials::OAuth2(c) => oauth2::refresh::buffer_s(definition, c),
+        _ => definition.expiration_buffer_s(),
     };
-    let buffer = i64::try_from(definition.expiration_buffer_s()).unwrap_or(i64::MAX);
-    end.duration_since(now) < SignedDuration::from_secs(buffer)
+    let buffer = SignedDuration::from_secs(i64::try_from(buffer).unwrap_or(i64::MAX));
+    let ends = [
+        credentials.expires_at(),
+        oauth2::client::extra_ends(definition, connection_config, now),
+    ];
+    ends.into_iter()
+        .flatten()
+        .any(|end| end.duration_since(now) < buffer)
 }
 
 /// The applicant that makes these credentials anew; none for types that are renewed by one call.
@@ -220,10 +246,51 @@ pub fn request(input: &RenewInput<'_>, ambient: &Ambient) -> Result<Call, RenewE
     }
 }
 
-/// What the answer to [`request`] means. `now` dates relative expiries.
-pub fn read(input: &RenewInput<'_>, answer: &Answer, now: Timestamp) -> Result<Renewal, RenewError> {
+/// The second call, where the definition makes one with the answer to the first.
+pub fn follow_up(
+    input: &RenewInput<'_>,
+    first: &Answer,
+    ambient: &Ambient,
+) -> Result<Option<Call>, RenewError> {
     match input.credentials {
-        Credentials::OAuth2(old) => oauth2::refresh::read(input, old, answer, now),
+        Credentials::OAuth2(old) => oauth2::refresh::follow_up(input, old, first, ambient),
+        _ => Ok(None),
+    }
+}
+
+/// The definition's extra tokens that the renewed credentials give access to, with the calls that obtain them.
+pub fn extras<'d>(
+    input: &RenewInput<'d>,
+    renewal: &Renewal,
+    ambient: &Ambient,
+) -> Vec<(&'d ExtraToken, Call)> {
+    match input.credentials {
+        Credentials::OAuth2(old) => oauth2::refresh::extras(input, old, renewal, ambient),
+        _ => Vec::new(),
+    }
+}
+
+/// Keeps what the call of an extra token brought. Without an answer, or without a token in it, the old one stays and
+/// is left alone for five minutes.
+pub fn keep_extra(
+    input: &RenewInput<'_>,
+    extra: &ExtraToken,
+    answer: Option<&Answer>,
+    now: Timestamp,
+    renewal: &mut Renewal,
+) {
+    oauth2::refresh::keep_extra(input, extra, answer, now, renewal);
+}
+
+/// What the answers to [`request`] and [`follow_up`] mean. `now` dates relative expiries.
+pub fn read(
+    input: &RenewInput<'_>,
+    answer: &Answer,
+    second: Second<'_>,
+    now: Timestamp,
+) -> Result<Renewal, RenewError> {
+    match input.credentials {
+        Credentials::OAuth2(old) => oauth2::refresh::read(input, old, answer, second, now),
         Credentials::OAuth2Cc(old) => {
             let mint = client_credentials::MintInput::again(input, old);
             let minted = client_credentials::read(&mint, answer, now)?;

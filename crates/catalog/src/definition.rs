@@ -3,9 +3,11 @@
 //! Field names are those of the format. Absent lists and maps are empty, absent switches off; defaults that the
 //! format states are filled in where a field's type is not optional.
 
+mod condition;
 mod fields;
 mod proxy;
 mod reader;
+mod token_client;
 mod tokens;
 
 use patchbay_types::{AuthMode, JsonMap};
@@ -14,12 +16,18 @@ use serde_json::Value;
 use crate::finding::Severity;
 use crate::template::{NamedTemplate, Template, TemplateMap};
 
+pub(crate) use condition::path_of as condition_path;
+pub use condition::{Condition, Test};
 pub use fields::{Field, Fields, Format, Pattern, VisibleWhen};
 pub use proxy::{
     ErrorCode, LinkSource, OffsetCalculation, Pagination, PaginationKind, Proxy, Retry, RetryInBody,
     RetryStrategy, Verification,
 };
 pub(crate) use reader::{Note, Reader, Step, Target, dotted};
+pub use token_client::{
+    ClientAssertion, ExtraToken, ExtraTokenPlace, FollowUp, Introspection, KeepRefreshToken, RefreshWith,
+    Success, TokenAnswer, TokenCall, TokenClient,
+};
 pub use tokens::{
     Assertion, AssertionKind, ExpirationStrategy, HmacEncoding, Signature, SignatureProtocol, TokenResponse,
     TokenStep, TokenTemplate, TokenUrl,
@@ -125,6 +133,8 @@ pub struct Definition {
     pub refresh_url: Option<Template>,
     /// Body of a refresh.
     pub refresh_params: TemplateMap,
+    /// What the token endpoint does in its own way (Patchbay's extension).
+    pub token_client: Option<Box<TokenClient>>,
 
     // --- TWO_STEP, JWT, SIGNATURE ---
     /// Where the token is in the answer.
@@ -411,6 +421,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
         token_expiration_buffer: reader.count("token_expiration_buffer"),
         refresh_url: reader.template("refresh_url", fallback),
         refresh_params: reader.tree("refresh_params", fallback),
+        token_client: reader.section("token_client", token_client::read).map(Box::new),
 
         token_response: tokens::token_response(reader),
         token_response_headers: reader.texts("token_response_headers"),

@@ -25,6 +25,7 @@ pub mod scopes;
 pub mod template;
 
 mod language;
+mod shipped;
 mod source;
 mod suggest;
 #[expect(

@@ -207,18 +207,24 @@ pub struct CallbackQuery {
     pub has_state_cookie: bool,
 }
 
+impl CallbackQuery {
+    /// The attempt's `state`, under the names providers give it.
+    fn state(&self) -> Option<&str> {
+        ["state", "payload", "customField"]
+            .iter()
+            .find_map(|name| self.params.get(*name))
+            .filter(|state| !state.is_empty())
+            .map(String::as_str)
+    }
+}
+
 /// Finishes an attempt: takes it, exchanges the code, stores the connection, tells the waiting browser.
 pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackOutcome {
     let failed = |error_type, message: &str| CallbackOutcome::Failed {
         error_type,
         message: message.to_owned(),
     };
-    let named = ["state", "payload", "customField"];
-    let state = named
-        .iter()
-        .find_map(|name| query.params.get(*name))
-        .filter(|state| !state.is_empty());
-    let Some(state) = state else {
+    let Some(state) = query.state() else {
         return failed(
             "state_err",
             "The provider sent no state, so this answer belongs to no attempt.",
@@ -231,7 +237,7 @@ pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackO
     {
         return failed("invalid_oauth_state", "The state is malformed.");
     }
-    let id = AuthAttemptId(state.clone());
+    let id = AuthAttemptId(state.to_owned());
     let taken = context
         .store
         .write(move |tx| Box::pin(async move { auth_attempts::take(tx, &id).await }))

@@ -286,7 +286,7 @@ fn signer<'a>(
     token: Option<&'a str>,
     token_secret: &'a str,
 ) -> Result<Signer<'a>, MissingClient> {
-    let client = OAuthClient::choose(input.secrets, None)?;
+    let client = OAuthClient::choose(input.definition, input.secrets, None)?;
     Ok(Signer {
         consumer_key: client.id,
         consumer_secret: client.secret,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use patchbay_ambient::Ambient;
-use patchbay_catalog::template::{OnUnresolved, Scope};
+use patchbay_catalog::template::{OnUnresolved, Scope, Template, TemplateMap};
 use patchbay_catalog::{Definition, Provider};
 use patchbay_types::integrations::IntegrationSecrets;
 use patchbay_types::{AuthMode, JsonMap, Secret};
@@ -74,8 +74,8 @@ pub enum AuthorizeError {
     /// The caller wants to change a parameter that holds the flow together.
     #[error("authorization_params may not set {0}")]
     FixedParam(&'static str),
-    /// This provider exchanges codes in a way of its own that is not built.
-    #[error("this version of Patchbay cannot exchange authorization codes of {0} yet")]
+    /// The provider's app is installed from its own side.
+    #[error("{0} is connected by installing its app, not in a popup")]
     ExchangeNotBuilt(String),
 }
 
@@ -96,11 +96,11 @@ impl AuthorizeError {
 pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Authorization, AuthorizeError> {
     let definition = &input.provider.definition;
     let name = input.provider.name.as_str();
-    if super::has_unbuilt_exchange(name) || definition.is_outbound_installation {
+    if definition.is_outbound_installation {
         return Err(AuthorizeError::ExchangeNotBuilt(name.to_owned()));
     }
     let own = ClientOverride::read(input.client_override);
-    let client = OAuthClient::choose(input.secrets, own.as_ref().map(|own| &own.client))?;
+    let client = OAuthClient::choose(definition, input.secrets, own.as_ref().map(|own| &own.client))?;
     let grant = definition
         .token_params
         .literal("grant_type")
@@ -181,6 +181,7 @@ fn resolve(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<(Url, JsonMa
             error => other = Some(error.clone()),
         }
     }
+    missing.extend(missing_for_exchange(definition, &scope));
     if !missing.is_empty() {
         missing.sort_unstable();
         missing.dedup();
@@ -193,6 +194,31 @@ fn resolve(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<(Url, JsonMa
     url.set_query(None);
     url.set_fragment(None);
     Ok((url, declared?))
+}
+
+/// Parameters of the connection that the exchange will need, that it lacks, and that the callback does not bring.
+fn missing_for_exchange(definition: &Definition, scope: &Scope<'_>) -> Vec<String> {
+    let Some(client) = definition.token_client.as_deref() else {
+        return Vec::new();
+    };
+    let call = &client.exchange;
+    let params = call.params.iter().flat_map(TemplateMap::templates);
+    let others = call
+        .headers
+        .iter()
+        .chain(&call.query)
+        .map(|entry| &entry.template);
+    let names = params.chain(others).chain(&call.url).flat_map(Template::names);
+    names
+        .filter(|name| {
+            let brought = name
+                .split_once('.')
+                .filter(|(root, _)| *root == "connectionConfig")
+                .is_none_or(|(_, key)| definition.redirect_uri_metadata.iter().any(|known| known == key));
+            !brought && !endpoint::is_optional(definition, name) && scope.get(name).is_none()
+        })
+        .map(str::to_owned)
+        .collect()
 }
 
 fn overlay(query: &mut Query, params: &BTreeMap<String, String>) -> Result<(), AuthorizeError> {

@@ -14,4 +14,5 @@ mod exchange;
 mod injection;
 mod renewal;
 mod support;
+mod token_client;
 mod verification;

@@ -33,16 +33,24 @@ pub(super) async fn arrive(arriving: &Arriving<'_>) -> Result<Arrival, Failure> 
     let code = arriving
         .param(code_name)
         .ok_or_else(|| arriving.incomplete(code_name))?;
+    // Some token endpoints want what the callback brought, and the state again.
+    let from_callback = arriving.callback_metadata();
+    let known = metadata::merge_config(
+        patchbay_types::JsonMap::new(),
+        from_callback.clone(),
+        &attempt.connection_config,
+    );
     let exchanged = driver::exchange_code(
         &context.token_client,
         &driver::ExchangeInput {
             definition,
             secrets: &arriving.integration.secrets,
-            connection_config: &attempt.connection_config,
+            connection_config: &known,
             client_override: &attempt.client_override,
             code,
             code_verifier: attempt.code_verifier.as_ref(),
             callback_url: &attempt.callback_url,
+            state: arriving.query.state().unwrap_or_default(),
         },
         &context.ambient,
     )
@@ -51,7 +59,7 @@ pub(super) async fn arrive(arriving: &Arriving<'_>) -> Result<Arrival, Failure> 
     Ok(Arrival {
         connection_config: metadata::merge_config(
             exchanged.token_metadata,
-            arriving.callback_metadata(),
+            from_callback,
             &attempt.connection_config,
         ),
         credentials: exchanged.credentials,

@@ -64,11 +64,13 @@ impl Attempt<'_> {
             .catalogue
             .get(self.connection.provider.as_str())
             .ok_or_else(|| RenewError::ours("the provider is no longer in the catalogue"))?;
+        let callback_url = self.context.callback_url(&self.environment);
         let input = driver::RenewInput {
             definition: &provider.definition,
             secrets: &self.integration.secrets,
             credentials: &self.connection.credentials,
             connection_config: &self.connection.connection_config,
+            callback_url: &callback_url,
         };
         let ambient = &self.context.ambient;
         let first = driver::renew(&self.context.token_client, &input, ambient).await;

@@ -70,6 +70,7 @@ async fn die_in_the_middle(world: &World) {
         secrets: &integration.secrets,
         credentials: &connection.credentials,
         connection_config: &connection.connection_config,
+        callback_url: "https://connect.example.com/oauth/callback",
     };
     driver::renew(&world.node.token_client, &input, &world.node.ambient)
         .await
