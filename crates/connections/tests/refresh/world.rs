@@ -122,6 +122,7 @@ impl World {
         let import = Import {
             connection_id: Some(ConnectionId::parse(CONNECTION).unwrap()),
             credentials,
+            assertion_option: JsonMap::new(),
             connection_config: JsonMap::new(),
             metadata: Change::Keep,
             tags: Change::Keep,
