@@ -24,7 +24,8 @@ mod plans;
 use patchbay_types::connections::{ConnectionFilter, ConnectionSummary};
 use patchbay_types::{ConnectionRowId, EnvironmentId, IntegrationId};
 
-use super::{CHUNK, read_error};
+use super::CHUNK;
+use super::rows::read_error;
 use crate::columns::{Binds, Columns, padded, search_pattern, text};
 use crate::db::{DbError, Dialect, Row, Tx, Value};
 use crate::end_users;

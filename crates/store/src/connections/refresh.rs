@@ -8,7 +8,9 @@ use patchbay_types::{
     Timestamp,
 };
 
-use super::{Seal, close_error, merged, open_credentials, open_error};
+use super::rows::{Seal, open_credentials};
+use super::write::merged;
+use super::{close_error, open_error};
 use crate::columns::{Binds, Columns, for_update, open_json, params, seal_json, seal_secret};
 use crate::db::{DbError, Tx};
 
@@ -179,6 +181,40 @@ pub async fn save_refresh_failure(
         exhausted,
         opened,
     })
+}
+
+/// What became of a test that was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestSaved {
+    /// It is stored.
+    Saved {
+        /// An active `auth` failure ended with it.
+        recovered: bool,
+    },
+    /// The credentials were replaced, or the connection deleted, since. Nothing was written.
+    Lost,
+}
+
+/// Records that the credentials of `generation` passed a test: failures and counters go, the next look is at `next`.
+pub async fn save_tested(
+    tx: &mut Tx,
+    id: ConnectionRowId,
+    generation: i64,
+    next: Option<Timestamp>,
+) -> Result<TestSaved, DbError> {
+    let saved = tx
+        .execute(
+            "UPDATE connection SET credentials_expires_at = $3, last_refresh_success = $4,
+               last_refresh_failure = NULL, refresh_cause = NULL, refresh_attempts = 0, refresh_exhausted = 0
+             WHERE id = $1 AND generation = $2 AND deleted_at IS NULL",
+            &params![id, generation, next, tx.now()],
+        )
+        .await?;
+    if saved == 0 {
+        return Ok(TestSaved::Lost);
+    }
+    let recovered = close_error(tx, id, "auth", "").await?;
+    Ok(TestSaved::Saved { recovered })
 }
 
 /// A connection nobody has read for a while.
