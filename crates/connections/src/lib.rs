@@ -12,13 +12,16 @@ pub mod connections;
 pub mod context;
 pub mod deliveries;
 pub mod environments;
+mod failed_attempts;
 pub mod integrations;
 mod logbook;
 pub mod maintenance;
 mod outbox;
 pub mod provider_overrides;
+pub mod rate_limits;
 pub mod refresh;
 pub mod results;
+mod retest;
 pub mod submissions;
 mod usage;
 

@@ -5,7 +5,7 @@
 //! | `account` | [`crate::accounts`] | for good | nobody: a self-hosted server has one |
 //! | `setting` | [`crate::settings`] | for good | nobody: a handful of names |
 //! | `data_key`, `key_check`, `schema_migration` | [`crate::vault`], [`crate::db`] | with what they seal, for good | a purged environment's data key goes with it |
-//! | `environment` | [`crate::environments`] | 31 days after deletion, and until nothing refers to them | [`sweep`] |
+//! | `environment` | [`crate::environments`] | 31 days after deletion, and until nothing refers to them; a previous signing key until its grace period ends | [`sweep`] |
 //! | `environment_variable` | [`crate::environments`] | with their environment | [`sweep`] |
 //! | `api_key` | [`crate::api_keys`] | 31 days after they or their environment are deleted | [`sweep`] |
 //! | `integration` | [`crate::integrations`] | 31 days after deletion, and until no connection is left | [`sweep`] |
@@ -20,6 +20,7 @@
 //! | `delivery`, `delivery_attempt` | [`crate::deliveries`] | delivered: 7 days, given up: 30 days after the end | [`sweep`] |
 //! | `operation`, `message` | [`crate::operations`] | 15 days | [`sweep`] |
 //! | `provider_override` | [`crate::provider_overrides`] | the last 50 versions of a provider | every append |
+//! | `rate_window` | [`crate::rate_windows`] | until a window is over | [`sweep`], an hour later at most |
 //! | `audit_entry` | [`retention`](self) until the audit trail is written | 400 days | [`sweep`] |
 //!
 //! [`sweep`] does one bounded batch a table and says what it did; a caller with much to remove calls it again, each
@@ -31,7 +32,7 @@ use patchbay_types::{ConnectionRowId, EnvironmentId, Timestamp};
 
 use crate::columns::{Binds, earlier, padded, params};
 use crate::db::{DbError, Tx, Value};
-use crate::{connections, leases};
+use crate::{connections, environments, leases};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -116,9 +117,14 @@ pub async fn sweep(tx: &mut Tx, retention: &Retention, batch: u32) -> Result<Swe
         "audit_entry",
         audit_entries(tx, earlier(now, retention.audit), batch).await?,
     );
+    note("rate_window", rate_windows(tx, now, batch).await?);
     note(
         "previous_refresh_token",
         connections::forget_expired_previous_tokens(tx, batch).await?,
+    );
+    note(
+        "previous_signing_key",
+        environments::forget_expired_signing_keys(tx, batch).await?,
     );
     note("connection", connections(tx, deleted, batch).await?);
     note("end_user", end_users(tx, deleted, batch).await?);
@@ -165,6 +171,11 @@ pub async fn operations(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u6
 /// Removes audit entries made before `before`.
 pub async fn audit_entries(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u64, DbError> {
     delete_oldest(tx, "audit_entry", "id", "at", before, batch).await
+}
+
+/// Removes rate limit windows that ended before `before`.
+pub async fn rate_windows(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u64, DbError> {
+    delete_oldest(tx, "rate_window", "bucket", "ends_at", before, batch).await
 }
 
 /// Removes connections deleted before `before`, with everything that is theirs.
