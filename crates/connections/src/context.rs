@@ -1,6 +1,7 @@
 //! What every domain function takes: the store, the catalogue, the world outside, and the settings that matter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use patchbay_ambient::Ambient;
 use patchbay_catalog::CatalogueHandle;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub websockets_path: String,
     /// Whether a callback must come from the browser that began it (auth-flows §5).
     pub state_cookie: StateCookie,
+    /// How long a rotated webhook signing key stays valid beside its successor.
+    pub signing_key_grace: Duration,
     /// This process, as leases and notices name it.
     pub node: String,
 }

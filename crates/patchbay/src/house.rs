@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use patchbay_ambient::Ambient;
-use patchbay_catalog::{Catalogue, CatalogueHandle, Origin, Severity, Source};
+use patchbay_catalog::{CatalogueHandle, Origin, Severity, Source};
 use patchbay_connections::{Context, Settings as DomainSettings, StateCookie};
 use patchbay_outbound::{Client, InvalidCertificates, Policy, Settings as ClientSettings, Timeouts, Trust};
 use patchbay_store::db::DbError;
@@ -207,13 +207,15 @@ pub fn public_url(config: &Config, port: u16) -> Url {
     })
 }
 
-/// The URL of the Connect UI, ending in a slash.
+/// The URL of the Connect UI, ending in a slash, without query and fragment.
 pub fn connect_url(config: &Config, public: &Url) -> Url {
     let mut url = config.server.connect_ui_url.clone().unwrap_or_else(|| {
         let mut url = public.clone();
         url.set_path(&format!("{}/connect-ui/", public.path().trim_end_matches('/')));
         url
     });
+    url.set_query(None);
+    url.set_fragment(None);
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }
@@ -237,6 +239,7 @@ pub fn domain(
             config::StateCookie::Required => StateCookie::Required,
             config::StateCookie::Ignored => StateCookie::Ignored,
         },
+        signing_key_grace: config.webhooks.signing_key_grace,
         node: ambient.entropy.uuid().simple().to_string(),
     };
     Context::start(

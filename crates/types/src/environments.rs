@@ -20,12 +20,32 @@ pub struct Environment {
     pub is_production: bool,
     /// Everything the operator may change.
     pub settings: EnvironmentSettings,
-    /// Signs outbound webhooks. More than one while a rotation's grace period lasts; the first signs.
+    /// Signs outbound webhooks.
     pub signing_key: Secret,
+    /// The one before, while the grace period of a rotation lasts.
+    pub previous_signing_key: Option<PreviousSigningKey>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Set when deleted; purged 31 days later.
     pub deleted_at: Option<Timestamp>,
+}
+
+impl Environment {
+    /// The keys that sign webhooks at `now`, the current one first.
+    pub fn signing_keys(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
+        let previous = self.previous_signing_key.iter();
+        let valid = previous.filter(move |previous| previous.valid_until > now);
+        std::iter::once(&self.signing_key).chain(valid.map(|previous| &previous.key))
+    }
+}
+
+/// A signing key that has been replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousSigningKey {
+    /// The key.
+    pub key: Secret,
+    /// When it ceases to be valid.
+    pub valid_until: Timestamp,
 }
 
 /// An environment to be made.

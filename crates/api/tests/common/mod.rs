@@ -124,6 +124,7 @@ impl TestApi {
             connect_url: "http://localhost:3009/".parse().unwrap(),
             websockets_path: "/ws".to_owned(),
             state_cookie: StateCookie::Required,
+            signing_key_grace: std::time::Duration::from_hours(24),
             node: "test".to_owned(),
         };
         let context = Context::start(

@@ -258,6 +258,7 @@ async fn node(db: &TestDb, clock: &TestClock, sample: &SampleHandle, name: &str,
         connect_url: "http://localhost:3009/".parse().unwrap(),
         websockets_path: "/".to_owned(),
         state_cookie: StateCookie::Required,
+        signing_key_grace: std::time::Duration::from_hours(24),
         node: name.to_owned(),
     };
     Context::start(

@@ -163,6 +163,14 @@ pub enum EnvAction {
         #[arg(long, value_name = "NAME")]
         confirm: String,
     },
+    /// Replace the key that signs webhooks and print the new one.
+    RotateSigningKey {
+        /// Its name.
+        name: String,
+        /// End the old key at once instead of after webhook_signing_key_grace: somebody else may know it.
+        #[arg(long)]
+        now: bool,
+    },
     /// Change settings; an empty value clears. `patchbay config default` lists the keys.
     Set {
         /// Its name.

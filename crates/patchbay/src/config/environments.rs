@@ -191,8 +191,7 @@ pub const ENVIRONMENT_SETTINGS: &[EnvironmentSetting] = &[
         key: "otlp_endpoint",
         kind: EnvironmentKind::Url,
         visibility: Visibility::Public,
-        help: "OpenTelemetry collector that receives this environment's operations as traces. Stored; the export \
-               of operations is not built yet.",
+        help: "OpenTelemetry collector (OTLP over HTTP) that receives this environment's operations as traces.",
         example: "\"https://otlp.example.com\"",
         since: "0.1.0",
         get: |settings| settings.otlp_endpoint.clone(),

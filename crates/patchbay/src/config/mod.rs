@@ -86,6 +86,8 @@ pub struct Server {
     pub connect_ui_url: Option<Url>,
     /// Path of the popup's WebSocket.
     pub websockets_path: String,
+    /// Most popup WebSockets at once.
+    pub websocket_limit: u32,
     /// Whether a callback must bring the cookie of the browser that began it.
     pub state_cookie: StateCookie,
     /// Proxies whose forwarded headers count.
@@ -172,6 +174,8 @@ pub struct Webhooks {
     pub timeout: Duration,
     /// Waits between attempts.
     pub retries: Vec<Duration>,
+    /// How long a rotated signing key stays valid.
+    pub signing_key_grace: Duration,
 }
 
 /// What the process prints.
@@ -236,6 +240,7 @@ impl Config {
             webhooks: Webhooks {
                 timeout: reader.value("webhook_timeout", positive_duration),
                 retries: reader.list("webhook_retries", values::duration),
+                signing_key_grace: reader.value("webhook_signing_key_grace", values::duration),
             },
             log: Log::read(&mut reader),
             otel: Otel::read(&sources.variables, &mut reader.problems),
@@ -258,6 +263,7 @@ impl Server {
             public_url: reader.optional("public_url", values::base_url),
             connect_ui_url: reader.optional("connect_ui_url", values::base_url),
             websockets_path: reader.value("websockets_path", values::absolute_path),
+            websocket_limit: reader.value("websocket_limit", values::count),
             state_cookie: reader.value("state_cookie", |text| {
                 Ok(match choice("state_cookie", text)? {
                     "ignored" => StateCookie::Ignored,

@@ -221,6 +221,18 @@ pub const SETTINGS: &[Setting] = &[
         ..PUBLIC
     },
     Setting {
+        key: "websocket_limit",
+        section: "Server",
+        kind: Kind::Count,
+        default: Some("10000"),
+        help: &[
+            "Popups that may wait for their result at once on this server; they need no credential, so there is a",
+            "limit. One more is answered 503.",
+        ],
+        example: "10000",
+        ..PUBLIC
+    },
+    Setting {
         key: "state_cookie",
         section: "Server",
         kind: Kind::Choice(&["required", "ignored"]),
@@ -249,7 +261,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Count,
         default: Some("2000"),
         help: &[
-            "API calls an account may make a minute; 0 = no limit. Calls made by functions are not counted.",
+            "API calls an account may make a minute; 0 = no limit. Calls made by functions are not counted. Servers on",
+            "one Postgres share the limit.",
         ],
         example: "2000",
         ..PUBLIC
@@ -392,6 +405,18 @@ pub const SETTINGS: &[Setting] = &[
         default: Some("20s"),
         help: &["Longest time one attempt to deliver a webhook may take."],
         example: "\"20s\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "webhook_signing_key_grace",
+        section: "Webhooks",
+        kind: Kind::Duration,
+        default: Some("24h"),
+        help: &[
+            "How long a webhook signing key stays valid after its rotation: `webhook-signature` then carries",
+            "signatures of both keys; X-Nango-* headers have room for the new one's only. 0s = not at all.",
+        ],
+        example: "\"24h\"",
         ..PUBLIC
     },
     Setting {

@@ -216,6 +216,7 @@ impl World {
                 connect_url: "http://localhost:3003/connect-ui/".parse().unwrap(),
                 websockets_path: setup.websockets_path.to_owned(),
                 state_cookie: StateCookie::Required,
+                signing_key_grace: std::time::Duration::from_hours(24),
                 node: "test".to_owned(),
             },
         );
@@ -236,6 +237,7 @@ impl World {
         let options = Options {
             limiter: Some(limiter.clone()),
             demo,
+            websocket_limit: 100,
         };
         let mut endpoints = patchbay_web::routes(&context, options);
         endpoints.extend(authorize_forms::routes(&context));
