@@ -11,6 +11,7 @@ use patchbay_catalog::Definition;
 use patchbay_catalog::definition::Verification;
 use patchbay_catalog::template::{Mode, OnUnresolved, Scope, UrlValues};
 use patchbay_outbound::{Client, FetchRequest, FetchResponse, Identity, Limits};
+use patchbay_types::connections::RefreshCause;
 use patchbay_types::integrations::IntegrationSecrets;
 use patchbay_types::{Credentials, JsonMap};
 use serde_json::Value;
@@ -64,6 +65,19 @@ impl VerifyError {
     /// Code on the wire.
     pub fn code(&self) -> &'static str {
         "connection_test_failed"
+    }
+
+    /// Who is to blame. A provider that is down, overloaded or out of reach has not judged the credentials.
+    pub fn cause(&self) -> RefreshCause {
+        match self {
+            Self::Refused {
+                status: 408 | 425 | 429 | 500..,
+            } => RefreshCause::ProviderDown,
+            Self::Refused { .. } | Self::Unexpected => RefreshCause::ProviderRefused,
+            Self::NoAnswer(error) if error.is_blocked() => RefreshCause::Ours,
+            Self::NoAnswer(_) => RefreshCause::ProviderDown,
+            Self::Request(_) | Self::UnknownCheck(_) => RefreshCause::Ours,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use patchbay_types::refreshes::RefreshReason;
 use crate::caches::ConnectionName;
 use crate::context::Context;
 use crate::refresh::{self, ReadError};
+use crate::retest;
 
 /// How often old rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -92,8 +93,8 @@ pub async fn sweep(context: &Context) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Reads credentials that nobody has read for a day, which refreshes those near their end: an idle refresh token is
-/// what many providers let die.
+/// Looks after credentials that nobody has read for a day: those near their end are refreshed, because an idle
+/// refresh token is what many providers let die, and those without an end are tested.
 pub async fn refresh_idle(context: &Arc<Context>) -> Result<(), DbError> {
     let before = context.ambient.now().checked_sub(IDLE).unwrap_or(Timestamp::MIN);
     let mut cursor = None;
@@ -110,8 +111,8 @@ pub async fn refresh_idle(context: &Arc<Context>) -> Result<(), DbError> {
                 integration: stale.integration_key.to_string(),
                 connection: stale.connection_id.to_string(),
             };
-            match refresh::read_because(context, &name, RefreshReason::Background).await {
-                Ok(_) => {}
+            match look_after(context, &name).await {
+                Ok(()) => {}
                 Err(ReadError::Store(error)) => {
                     tracing::warn!(%error, "an idle connection could not be read");
                 }
@@ -122,4 +123,14 @@ pub async fn refresh_idle(context: &Arc<Context>) -> Result<(), DbError> {
         }
     }
     Ok(())
+}
+
+async fn look_after(context: &Arc<Context>, name: &ConnectionName) -> Result<(), ReadError> {
+    let found = refresh::find(context, name).await?;
+    if found.is_some_and(|connection| retest::concerns(&connection.credentials)) {
+        return retest::retest(context, name).await;
+    }
+    refresh::read_because(context, name, RefreshReason::Background)
+        .await
+        .map(drop)
 }

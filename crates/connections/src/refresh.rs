@@ -32,12 +32,13 @@ use patchbay_types::connections::{Connection, RefreshCause};
 use patchbay_types::refreshes::RefreshReason;
 
 pub(crate) use flight::Flights;
+pub(crate) use policy::gate;
 pub use policy::{COOLDOWN, error_type};
 pub(crate) use policy::{Rejections, Wish};
 
 use crate::caches::{ConnectionName, Entry};
 use crate::context::Context;
-use crate::integrations;
+use crate::{integrations, retest};
 
 /// What a credential read asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,6 +146,11 @@ pub(crate) async fn read_because(
         seen: connection.generation,
     };
     if !policy::is_wanted(context, &connection, wish, now) {
+        // A key that the provider has refused on day after day has no end that would make anybody ask again.
+        let given_up = connection.refresh.exhausted && retest::concerns(&connection.credentials);
+        if given_up && wish.heeds_gate() {
+            return Err(ReadError::Exhausted(connection));
+        }
         return Ok(connection);
     }
     if wish.heeds_gate()

@@ -33,17 +33,20 @@ pub enum RefreshReason {
     Background,
     /// The provider lets refresh tokens die that are not used every so often.
     KeepAlive,
+    /// The credentials do not end by themselves and were tested.
+    Test,
     /// The refresh before was cut off: its token is tried again.
     Recovery,
 }
 
 impl RefreshReason {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Expiring,
         Self::Forced,
         Self::Unauthorized,
         Self::Background,
         Self::KeepAlive,
+        Self::Test,
         Self::Recovery,
     ];
 
@@ -55,6 +58,7 @@ impl RefreshReason {
             Self::Unauthorized => "unauthorized",
             Self::Background => "background",
             Self::KeepAlive => "keep_alive",
+            Self::Test => "test",
             Self::Recovery => "recovery",
         }
     }

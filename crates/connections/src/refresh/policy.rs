@@ -33,7 +33,10 @@ impl Wish {
     pub(super) fn insists(self) -> bool {
         match self.reason {
             RefreshReason::Forced | RefreshReason::Unauthorized | RefreshReason::KeepAlive => true,
-            RefreshReason::Expiring | RefreshReason::Background | RefreshReason::Recovery => false,
+            RefreshReason::Expiring
+            | RefreshReason::Background
+            | RefreshReason::Test
+            | RefreshReason::Recovery => false,
         }
     }
 
@@ -66,7 +69,7 @@ pub(super) fn is_wanted(context: &Context, connection: &Connection, wish: Wish, 
 }
 
 /// Why no refresh is tried now, if so.
-pub(super) fn gate(connection: &Connection, now: Timestamp) -> Option<ReadError> {
+pub(crate) fn gate(connection: &Connection, now: Timestamp) -> Option<ReadError> {
     if connection.refresh.exhausted {
         return Some(ReadError::Exhausted(Arc::new(connection.clone())));
     }
