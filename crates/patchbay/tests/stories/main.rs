@@ -8,12 +8,14 @@ mod common;
 
 mod commands;
 mod connect;
+mod exports;
 mod forms;
 mod limits;
 mod nodes;
 mod oauth1;
 mod outages;
 mod process;
+mod retests;
 mod settings;
 mod trust;
 mod webhooks;
