@@ -19,21 +19,19 @@ use patchbay_auth::oauth1::handshake::HandshakeError;
 use patchbay_auth::oauth2::authorize;
 use patchbay_catalog::Definition;
 use patchbay_store::db::DbError;
-use patchbay_store::{auth_attempts, connect_sessions, connections, integrations};
+use patchbay_store::{auth_attempts, connect_sessions, integrations};
 use patchbay_types::auth_attempts::AuthAttempt;
 use patchbay_types::connect_sessions::ConnectSession;
-use patchbay_types::connections::{AuthOperation, Change, ConnectionUpsert};
+use patchbay_types::connections::{Change, ConnectionUpsert};
 use patchbay_types::integrations::Integration;
-use patchbay_types::operations::OperationState;
-use patchbay_types::{AuthAttemptId, AuthMode, Credentials, DeliveryId, JsonMap, OperationId, Secret};
+use patchbay_types::{AuthAttemptId, AuthMode, Credentials, JsonMap, Secret};
 use serde_json::Value;
 use url::Url;
 
 use crate::admission::{Admission, Refusal, Wish, admit};
 use crate::connections::{NewConnection, expiry_to_check, store};
 use crate::context::{Context, StateCookie};
-use crate::logbook::{Conclusion, conclude};
-use crate::outbox::{AuthEvent, enqueue_auth};
+use crate::failed_attempts::{self, FailedAttempt};
 use crate::results::AuthResult;
 
 /// How long the end user may take at the provider.
@@ -481,64 +479,19 @@ async fn complete(
     Ok(())
 }
 
-/// Tells the product that an attempt failed: `operation` `creation`, with the id the connection would have had, or
-/// `override`, if an existing connection was to be authorized again.
 async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Failure) {
     let Ok(Some(environment)) = crate::environments::get(context, attempt.environment_id).await else {
         return;
     };
-    let (attempt, ambient) = (attempt.clone(), context.ambient.clone());
-    let (webhook_type, message) = (failure.webhook_type, failure.message.clone());
-    let written: Result<(), DbError> = context
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let session = match attempt.connect_session {
-                    Some(id) => connect_sessions::find(tx, id).await?,
-                    None => None,
-                };
-                let spec = session.as_ref().map(|session| &session.spec);
-                let bound = match session.as_ref().and_then(|session| session.connection) {
-                    Some(row) => connections::find_by_row(tx, row).await?,
-                    None => None,
-                };
-                let conclusion = Conclusion {
-                    environment: environment.id,
-                    integration: attempt.integration_id,
-                    connection: bound.as_ref().map(|connection| connection.id),
-                    state: OperationState::Failed,
-                    text: &message,
-                };
-                let fresh = OperationId(ambient.time_ordered_uuid().to_string());
-                let log = conclude(tx, attempt.operation_id, fresh, &conclusion).await?;
-                let own_tags = bound.as_ref().map(|connection| &connection.tags);
-                let own_url = bound
-                    .as_ref()
-                    .and_then(|connection| connection.webhook_url_override.as_deref());
-                let event = AuthEvent {
-                    environment: &environment,
-                    operation: match bound {
-                        Some(_) => AuthOperation::Override,
-                        None => AuthOperation::Creation,
-                    },
-                    connection_id: attempt.connection_id.as_str(),
-                    row: bound.as_ref().map(|connection| connection.id),
-                    provider_config_key: attempt.integration_key.as_str(),
-                    provider: attempt.provider.as_str(),
-                    auth_mode: attempt.auth_mode,
-                    tags: spec.and_then(|spec| spec.tags.as_ref()).or(own_tags),
-                    end_user: None,
-                    webhook_url_override: spec
-                        .and_then(|spec| spec.webhook_url_override.as_deref())
-                        .or(own_url),
-                    error: Some((webhook_type, &message)),
-                    log: Some(&log),
-                };
-                enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await
-            })
-        })
-        .await;
-    if let Err(error) = written {
-        tracing::warn!(%error, "a failed attempt could not be announced");
-    }
+    let failed = FailedAttempt {
+        environment,
+        integration: attempt.integration_id,
+        integration_key: attempt.integration_key.clone(),
+        provider: attempt.provider.clone(),
+        auth_mode: attempt.auth_mode,
+        connection_id: attempt.connection_id.clone(),
+        session: attempt.connect_session,
+        operation: attempt.operation_id.clone(),
+    };
+    failed_attempts::announce(context, failed, failure.webhook_type, &failure.message).await;
 }

@@ -10,13 +10,12 @@ use patchbay_auth::{bill, signed_tokens, tba, wsse};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{Change, ConnectionUpsert};
-use patchbay_types::operations::OperationState;
-use patchbay_types::{AuthMode, Credentials, EnvironmentId, IntegrationId, JsonMap, OperationId};
+use patchbay_types::{AuthMode, Credentials, JsonMap};
 
 use crate::admission::{Admission, Refusal, Wish, admit};
 use crate::connections::{ConnectionError, NewConnection, expiry_to_check, store};
 use crate::context::Context;
-use crate::logbook::{Conclusion, conclude};
+use crate::failed_attempts::{self, FailedAttempt};
 
 /// Why a form was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +38,19 @@ pub enum SubmitError {
     /// The connection could not be stored.
     #[error(transparent)]
     NotStored(#[from] ConnectionError),
+}
+
+impl SubmitError {
+    /// The code under which the product is told, if nothing came of credentials that the form took. A form that
+    /// breaks the rules is between the end user and the form.
+    fn code_of_refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::TestFailed(_) => Some("connection_test_failed"),
+            Self::NoToken(_) => Some("client_credentials_fetch_error"),
+            Self::NotObtained(error) => Some(error.code()),
+            Self::Form(_) | Self::Refused(_) | Self::NotStored(_) => None,
+        }
+    }
 }
 
 /// Where a form was posted.
@@ -132,19 +144,21 @@ pub async fn submit(
     let admission = admit(context, session, wish, |wanted| wanted == endpoint.mode()).await?;
     let working = context.clone();
     let task = context.ambient.tasks.spawn(async move {
-        let (begun, environment, integration) = (
-            admission.session.operation_id.clone(),
-            admission.environment.id,
-            admission.integration.id,
-        );
-        let accepted = accept(&working, admission, endpoint).await;
-        let words = match &accepted {
-            Err(SubmitError::TestFailed(words) | SubmitError::NoToken(words)) => Some(words.clone()),
-            Err(SubmitError::NotObtained(error)) => Some(error.to_string()),
-            _ => None,
+        let attempt = FailedAttempt {
+            environment: admission.environment.clone(),
+            integration: admission.integration.id,
+            integration_key: admission.integration.unique_key.clone(),
+            provider: admission.integration.provider.clone(),
+            auth_mode: admission.mode(),
+            connection_id: admission.connection_id.clone(),
+            session: Some(admission.session.id),
+            operation: admission.session.operation_id.clone(),
         };
-        if let Some(words) = words {
-            note_failure(&working, begun, environment, integration, words).await;
+        let accepted = accept(&working, admission, endpoint).await;
+        if let Err(error) = &accepted
+            && let Some(code) = error.code_of_refusal()
+        {
+            failed_attempts::announce(&working, attempt, code, &error.to_string()).await;
         }
         accepted
     });
@@ -152,36 +166,6 @@ pub async fn submit(
         tracing::error!(%error, "a submission ended unexpectedly");
         Err(ConnectionError::Store(DbError::internal("a submission ended unexpectedly")).into())
     })
-}
-
-/// A form that was not accepted is no news to the product, as its end user sees it and tries again; people who look
-/// into the logs find it.
-async fn note_failure(
-    context: &Context,
-    begun: Option<OperationId>,
-    environment: EnvironmentId,
-    integration: IntegrationId,
-    words: String,
-) {
-    let fresh = OperationId(context.ambient.time_ordered_uuid().to_string());
-    let noted: Result<_, DbError> = context
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let conclusion = Conclusion {
-                    environment,
-                    integration,
-                    connection: None,
-                    state: OperationState::Failed,
-                    text: &words,
-                };
-                conclude(tx, begun, fresh, &conclusion).await
-            })
-        })
-        .await;
-    if let Err(error) = noted {
-        tracing::warn!(%error, "a refused form could not be noted");
-    }
 }
 
 async fn accept(
