@@ -82,7 +82,7 @@ codes! {
 
     SERVER_ERROR "server_error" [500, 400, 424, 502] "Patchbay could not do it; the message or the logs say why.";
     GENERIC_ERROR_SUPPORT "generic_error_support" [500] "Something unexpected went wrong; `payload` is the reference under which it was logged.";
-    SERVICE_UNAVAILABLE "service_unavailable" [503] "The database cannot be reached or written right now: try again.";
+    SERVICE_UNAVAILABLE "service_unavailable" [503] "What this needs is not available right now: try again.";
     FEATURE_NOT_BUILT "feature_not_built" [501] "This build of Patchbay does not offer it yet.";
 
     CONFLICT "conflict" [409] "Something live already bears this name.";

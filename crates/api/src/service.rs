@@ -143,9 +143,12 @@ impl Service {
         if method == Method::HEAD {
             behead(&mut response);
         }
-        if let Some(target) = target {
-            let took = inner.options.ambient.now().duration_since(began);
-            target.measure(response.status(), took.as_secs_f64());
+        match target {
+            Some(target) => {
+                let took = inner.options.ambient.now().duration_since(began);
+                target.measure(response.status(), took.as_secs_f64());
+            }
+            None => measure_unmatched(&method, response.status()),
         }
         response
     }
@@ -371,6 +374,21 @@ impl Target {
             ),
         }
     }
+}
+
+/// Counts a request for which there is no route, under labels that callers cannot multiply.
+fn measure_unmatched(method: &Method, status: StatusCode) {
+    let method = match *method {
+        Method::GET | Method::HEAD => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    };
+    let class = format!("{}xx", status.as_u16() / 100);
+    metrics::counter!("patchbay_http_requests_total", "method" => method, "route" => "unmatched", "status" => class)
+        .increment(1);
 }
 
 fn document_route(text: &Arc<OnceLock<String>>) -> Endpoint {

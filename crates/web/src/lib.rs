@@ -16,19 +16,22 @@ mod socket;
 use std::sync::Arc;
 
 use patchbay_api::rate_limit::RateLimiter;
-use patchbay_api::{Auth, Endpoint, Rate, Route};
+use patchbay_api::{Auth, Endpoint, Rate, Route, codes};
 use patchbay_connections::Context;
+use tokio::sync::Semaphore;
 
 pub use demo::{Demo, Observed, ObservedWebhook};
 
 /// What differs between servers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Counts popups against their account. They count themselves, because being refused is an outcome that the
     /// waiting browser must hear of. None: not counted.
     pub limiter: Option<RateLimiter>,
     /// The demonstration; none on every other server.
     pub demo: Option<Arc<Demo>>,
+    /// Popup WebSockets this process holds at once; one more is refused.
+    pub websocket_limit: usize,
 }
 
 /// What the pages work with.
@@ -36,12 +39,17 @@ pub struct Options {
 pub(crate) struct Site {
     pub(crate) context: Arc<Context>,
     pub(crate) options: Options,
+    /// Places for WebSockets.
+    pub(crate) sockets: Arc<Semaphore>,
 }
 
 /// The routes of the pages and of the popup flow. They belong beside the protocol's in one service.
 pub fn routes(context: &Arc<Context>, options: Options) -> Vec<Endpoint> {
     let site = Site {
         context: Arc::clone(context),
+        sockets: Arc::new(Semaphore::new(
+            options.websocket_limit.min(Semaphore::MAX_PERMITS),
+        )),
         options,
     };
     let mut all = vec![
@@ -63,8 +71,9 @@ pub fn routes(context: &Arc<Context>, options: Options) -> Vec<Endpoint> {
             .rate(Rate::Free)
             .any_query()
             .responds_empty(101)
+            .errors(&[&codes::SERVICE_UNAVAILABLE])
             .handler(&site, |site, call| async move {
-                Ok(socket::upgrade(&site, call.parts).await)
+                socket::upgrade(&site, call.parts).await
             });
         all.push(route);
     }

@@ -41,6 +41,10 @@ pub fn recorder() -> &'static PrometheusHandle {
         );
         describe_counter!("patchbay_refreshes_total", "Credentials refreshed, or not.");
         describe_counter!(
+            "patchbay_credential_tests_total",
+            "Daily tests of credentials that do not end by themselves."
+        );
+        describe_counter!(
             "patchbay_webhook_attempts_total",
             "Attempts to deliver a webhook: delivered, failed (tried again later) or dead (given up)."
         );
@@ -48,6 +52,8 @@ pub fn recorder() -> &'static PrometheusHandle {
             "patchbay_purged_rows_total",
             "Rows deleted because their retention ended."
         );
+        describe_gauge!("patchbay_websockets", "Popups waiting for their result.");
+        metrics::gauge!("patchbay_websockets").set(0.0);
         describe_gauge!("patchbay_build_info", "Version of the running binary; always 1.");
         metrics::gauge!("patchbay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         handle
