@@ -32,6 +32,10 @@ pub(crate) fn connect(path: &Path, role: Role) -> Result<Connection, DbError> {
         Err(error) => Err(match failure(&error, None) {
             // Says which file is not a database.
             DbError::Internal(cause) => DbError::internal(format!("{}: {cause}", path.display())),
+            DbError::Unavailable(cause) => DbError::unavailable(format!(
+                "{}: {cause} (the file and its directory must be writable)",
+                path.display()
+            )),
             other => other,
         }),
     }
