@@ -77,6 +77,23 @@ patchbay_store::both_backends! {
         assert_eq!((&read["tags"], &read["metadata"]), (&json!({}), &json!({})));
     }
 
+    async fn an_id_is_unique_under_its_integration_and_free_under_another(db: TestDb) {
+        let wire = Wire::on(db).await;
+        let first = wire.open("c", json!({"tags": {"a": "1"}})).await;
+        let key = json!({
+            "provider_config_key": "sample-key", "connection_id": "c",
+            "credentials": {"type": "API_KEY", "apiKey": API_KEY},
+        });
+        let second = wire.api.post("/connections", key).expect(201).await;
+        assert_ne!(second["id"], first["id"]);
+        assert_eq!(wire.open("c", json!({})).await["id"], first["id"]);
+        let page = wire.api.get("/connections?connectionId=c").expect(200).await;
+        assert_eq!(page["connections"].as_array().unwrap().len(), 2);
+        let gone = wire.api.send("DELETE", "/connections/c?provider_config_key=open").expect(200).await;
+        assert_eq!(gone, json!({"success": true}));
+        assert_eq!(wire.get("c", "sample-key").await["id"], second["id"]);
+    }
+
     async fn unverified_credentials_are_not_stored(db: TestDb) {
         let wire = Wire::on(db).await;
         let with = |key: &str| json!({
