@@ -34,7 +34,7 @@ const BATCH: u32 = 256;
 /// Longest a collector is waited for.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Life of the lease, renewed with every batch: longer than one batch takes.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 const LEASE_NAME: &str = "operation-export";
 
 /// Sends operations to the collectors of their environments.
