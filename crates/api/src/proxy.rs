@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
-use patchbay_connections::Context;
+use hyper::upgrade::OnUpgrade;
 use patchbay_connections::refresh::ReadError;
 use patchbay_outbound::Error as Outbound;
-use patchbay_proxy::{Controls, MAX_RETRIES, ProxyError, ProxyRequest, RedirectHeaders, relay};
-use patchbay_types::Timestamp;
+use patchbay_proxy::{Controls, Logging, MAX_RETRIES, Proxy, ProxyError, ProxyRequest, RedirectHeaders};
 use patchbay_types::connections::RefreshCause;
+use patchbay_types::{OperationId, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -26,9 +26,9 @@ use crate::schema::{Schema, SchemaExt, choice, coerced_number, object, patterns,
 const FORWARDED: &str = "nango-proxy-";
 
 /// The route.
-pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
+pub fn routes(proxy: &Arc<Proxy>) -> Vec<Endpoint> {
     let state = State {
-        context: context.clone(),
+        proxy: proxy.clone(),
         controls: Arc::new(control_headers()),
     };
     vec![
@@ -53,18 +53,20 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 &codes::MISSING_CONNECTION_CONFIG,
                 &codes::INVALID_URL,
                 &codes::INVALID_HEADER_VALUE,
+                &codes::BASE_URL_OVERRIDE_DISABLED,
                 &codes::BASE_URL_OVERRIDE_NOT_ALLOWED,
+                &codes::INVALID_BODY,
                 &codes::DNS_RESOLUTION_FAILED,
                 &codes::INVALID_CERTIFICATE_OR_KEY_FORMAT,
                 &codes::REQUEST_TOO_LARGE,
             ])
-            .handler(&state, proxy),
+            .handler(&state, call),
     ]
 }
 
 #[derive(Clone)]
 struct State {
-    context: Arc<Context>,
+    proxy: Arc<Proxy>,
     controls: Arc<Schema>,
 }
 
@@ -107,11 +109,15 @@ struct Given {
     base_url_override: Option<String>,
     retry_on: Option<String>,
     forward_headers_on_redirect: Option<String>,
+    nango_activity_log_id: Option<String>,
+    nango_is_dry_run: Option<String>,
 }
 
-async fn proxy(state: State, call: Call) -> Result<Reply, ApiError> {
-    let environment = call.environment()?.id;
-    let Call { parts, payload, .. } = call;
+async fn call(state: State, call: Call) -> Result<Reply, ApiError> {
+    let environment = call.environment()?.clone();
+    let Call {
+        mut parts, payload, ..
+    } = call;
     let controls = controls(&state.controls, &parts.headers)?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     // Byte for byte what follows `/proxy`, whose case does not matter.
@@ -130,14 +136,15 @@ async fn proxy(state: State, call: Call) -> Result<Reply, ApiError> {
         environment,
         method: parts.method,
         target,
+        upgrade: parts.extensions.remove::<OnUpgrade>(),
         headers: parts.headers,
         body,
         controls,
     };
-    match relay(&state.context, request).await {
+    match state.proxy.relay(request).await {
         Ok(response) => Ok(response.map(Body::new).into()),
         Err(ProxyError::Upstream(error)) => unanswered(&error, method.as_str()),
-        Err(error) => Err(refused(&error, state.context.ambient.now())),
+        Err(error) => Err(refused(&error, state.proxy.context().ambient.now())),
     }
 }
 
@@ -184,6 +191,14 @@ fn controls(schema: &Schema, headers: &HeaderMap) -> Result<Controls, ApiError> 
             Some("true") => RedirectHeaders::Forward,
             Some(_) => RedirectHeaders::Withhold,
             None => RedirectHeaders::AsDefined,
+        },
+        operation: given
+            .nango_activity_log_id
+            .filter(|id| !id.is_empty())
+            .map(OperationId),
+        logging: match given.nango_is_dry_run.as_deref() {
+            Some("true") => Logging::Off,
+            _ => Logging::On,
         },
         forwarded: forwarded(headers),
     })
@@ -251,7 +266,9 @@ fn refused(error: &ProxyError, now: Timestamp) -> ApiError {
             ApiError::new(code).message(words)
         }
         ProxyError::InvalidJson(_) => ApiError::new(&codes::INVALID_JSON).message(words),
-        ProxyError::BodyTooLarge => ApiError::new(&codes::REQUEST_TOO_LARGE).message(words),
+        ProxyError::BodyBroken => ApiError::new(&codes::INVALID_BODY).message(words),
+        ProxyError::OverrideDisabled => ApiError::new(&codes::BASE_URL_OVERRIDE_DISABLED).message(words),
+        ProxyError::BodyTooLarge(_) => ApiError::new(&codes::REQUEST_TOO_LARGE).message(words),
         ProxyError::Blocked(_) => ApiError::new(&codes::BASE_URL_OVERRIDE_NOT_ALLOWED).message(words),
         ProxyError::Upstream(_) => ApiError::unexpected(words),
     }

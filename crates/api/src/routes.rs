@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use patchbay_connections::Context;
+use patchbay_proxy::Proxy;
 
 use crate::route::Endpoint;
 use crate::status::Readiness;
@@ -11,8 +12,8 @@ use crate::{
     legacy_import, metadata, provider_overrides, providers, proxy, status,
 };
 
-/// The routes over `context`; `readiness` is asked by `GET /ready`.
-pub fn routes(context: &Arc<Context>, readiness: &Readiness) -> Vec<Endpoint> {
+/// The routes over `context`; `readiness` is asked by `GET /ready`, proxied calls go by `proxy`.
+pub fn routes(context: &Arc<Context>, calls: &Arc<Proxy>, readiness: &Readiness) -> Vec<Endpoint> {
     [
         status::routes(context, readiness),
         environments::routes(context),
@@ -25,7 +26,7 @@ pub fn routes(context: &Arc<Context>, readiness: &Readiness) -> Vec<Endpoint> {
         legacy_import::routes(context),
         metadata::routes(context),
         connect_sessions::routes(context),
-        proxy::routes(context),
+        proxy::routes(calls),
         authorize_forms::routes(context),
     ]
     .into_iter()

@@ -10,6 +10,7 @@ use patchbay_store::Store;
 use url::Url;
 
 use crate::caches::Caches;
+use crate::journal::{Journal, JournalSettings};
 use crate::refresh::{Flights, Rejections};
 use crate::results::AuthResults;
 use crate::usage::Usage;
@@ -39,6 +40,8 @@ pub struct Context {
     pub(crate) rejections: Rejections,
     /// Last-used and last-fetched times on their way to the store.
     pub(crate) usage: Usage,
+    /// Log entries on their way to the store.
+    pub(crate) journal: Journal,
 }
 
 /// The domain's part of the configuration.
@@ -56,6 +59,8 @@ pub struct Settings {
     pub signing_key_grace: Duration,
     /// This process, as leases and notices name it.
     pub node: String,
+    /// What the logs of proxied calls may cost.
+    pub journal: JournalSettings,
 }
 
 /// Whether the callback demands the cookie set when the popup was redirected.
@@ -84,6 +89,7 @@ impl Context {
             token_client,
             proxy_client,
             ambient,
+            journal: Journal::new(settings.journal),
             settings,
             caches: Caches::new(),
             flights: Flights::default(),
@@ -92,6 +98,7 @@ impl Context {
         });
         crate::caches::follow_notices(&context);
         crate::usage::start(&context);
+        crate::journal::start(&context);
         context
     }
 

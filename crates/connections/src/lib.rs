@@ -14,6 +14,7 @@ pub mod deliveries;
 pub mod environments;
 mod failed_attempts;
 pub mod integrations;
+pub mod journal;
 mod logbook;
 pub mod maintenance;
 mod outbox;

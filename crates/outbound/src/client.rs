@@ -141,6 +141,20 @@ impl Client {
         }))
     }
 
+    /// A client like this one that also keeps what `change` adds to the policy. It has pools of its own: connections
+    /// are never shared between policies.
+    #[must_use]
+    pub fn with_policy(&self, change: impl FnOnce(Policy) -> Policy) -> Self {
+        let Inner {
+            policy,
+            settings,
+            resolver,
+            ..
+        } = &*self.0;
+        let (resolver, clock) = resolver.parts();
+        Self::with_resolver(change(policy.clone()), settings.clone(), clock, resolver)
+    }
+
     /// The policy that every connection of this client obeys.
     pub fn policy(&self) -> &Policy {
         &self.0.policy

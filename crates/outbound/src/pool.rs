@@ -8,8 +8,8 @@
 //!   the connection says to itself is noted and not passed on; otherwise the bell wakes the task in charge.
 //! - A connection in the pool has nobody in charge. When its socket stirs, the *sweeper* has a look; it also drops what
 //!   has been idle for too long. Who takes a connection out looks again before using it.
-//! - Where the response does not end the exchange, because the upload still runs or the protocol was upgraded, the
-//!   connection gets a task after all.
+//! - Where the response does not end the exchange, because the upload still runs, the connection gets a task after all;
+//!   where the protocol may change, it has one from the start.
 //!
 //! HTTP/2 connections are shared by requests and have a task each.
 
@@ -21,9 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{HOST, HeaderValue, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -190,13 +190,22 @@ impl Pool {
         mut link: Box<Link>,
         request: Request<Outgoing>,
     ) -> Result<Response<Receiving>, TrySendError<Request<Outgoing>>> {
+        if request.headers().contains_key(UPGRADE) {
+            // Only a connection that has had its own task from the start can be handed over.
+            if let Some(connection) = link.connection.take() {
+                TokioExecutor::new().execute(async move {
+                    let _ = connection.with_upgrades().await;
+                });
+            }
+            let response = link.sender.try_send_request(request).await?;
+            return Ok(response.map(Receiving::shared));
+        }
         let progress = Arc::clone(&request.body().progress);
         let mut responding = pin!(link.sender.try_send_request(request));
         let response = std::future::poll_fn(|cx| link.drive(cx, |cx| responding.as_mut().poll(cx))).await?;
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if switched || !progress.is_sent() {
+        if !progress.is_sent() {
             let pool = Arc::downgrade(&self.0);
-            TokioExecutor::new().execute(link.finish(switched, pool));
+            TokioExecutor::new().execute(link.finish(pool));
             return Ok(response.map(Receiving::shared));
         }
         Ok(response.map(|incoming| Receiving::alone(incoming, link, Arc::clone(&self.0))))
@@ -383,13 +392,7 @@ impl Link {
     }
 
     /// Drives the connection until it can be kept or is done.
-    async fn finish(mut self: Box<Self>, switched: bool, pool: Weak<Shared>) {
-        if switched {
-            if let Some(connection) = self.connection.take() {
-                let _ = connection.with_upgrades().await;
-            }
-            return;
-        }
+    async fn finish(mut self: Box<Self>, pool: Weak<Shared>) {
         let is_ready = std::future::poll_fn(|cx| {
             let Self {
                 sender, connection, ..

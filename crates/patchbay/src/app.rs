@@ -191,7 +191,7 @@ pub fn service(
             }
         })
     };
-    let mut endpoints = patchbay_api::routes::routes(context, &readiness);
+    let mut endpoints = patchbay_api::routes::routes(context, &house::proxy(config, context), &readiness);
     let limiter = RateLimiter::new(
         RateLimits::uniform(config.server.rate_limit_per_min),
         counters(context),

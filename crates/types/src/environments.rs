@@ -90,6 +90,38 @@ pub struct EnvironmentSettings {
     /// Headers of that export.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub otlp_headers: Vec<OtlpHeader>,
+    /// Proxied calls.
+    pub proxy: ProxySettings,
+}
+
+/// What an environment's proxied calls may do (proxy §6.3, §9, §13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxySettings {
+    /// Whether callers and integrations may name a base URL of their own.
+    pub base_url_override: bool,
+    /// Hosts that are not called, besides those the server refuses: names, `.domains`, addresses, ranges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny_hosts: Vec<String>,
+    /// The only hosts that are called, sub-domains included; all if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_hosts: Vec<String>,
+    /// Whether a provider's 401 leads to one refresh and one more attempt.
+    pub refresh_on_unauthorized: bool,
+    /// Whether the beginnings of response bodies are logged when the call went well, too.
+    pub log_bodies: bool,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            base_url_override: true,
+            deny_hosts: Vec::new(),
+            allow_hosts: Vec::new(),
+            refresh_on_unauthorized: true,
+            log_bodies: false,
+        }
+    }
 }
 
 /// A header of the OTLP export.

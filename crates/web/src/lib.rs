@@ -18,6 +18,7 @@ use std::sync::Arc;
 use patchbay_api::rate_limit::RateLimiter;
 use patchbay_api::{Auth, Endpoint, Rate, Route, codes};
 use patchbay_connections::Context;
+use patchbay_proxy::Proxy;
 use tokio::sync::Semaphore;
 
 pub use demo::{Demo, Observed, ObservedWebhook};
@@ -41,6 +42,8 @@ pub(crate) struct Site {
     pub(crate) options: Options,
     /// Places for WebSockets.
     pub(crate) sockets: Arc<Semaphore>,
+    /// For the demonstration's calls.
+    pub(crate) proxy: Arc<Proxy>,
 }
 
 /// The routes of the pages and of the popup flow. They belong beside the protocol's in one service.
@@ -51,6 +54,7 @@ pub fn routes(context: &Arc<Context>, options: Options) -> Vec<Endpoint> {
             options.websocket_limit.min(Semaphore::MAX_PERMITS),
         )),
         options,
+        proxy: Proxy::new(Arc::clone(context), patchbay_proxy::Settings::default()),
     };
     let mut all = vec![
         home::route(&site),

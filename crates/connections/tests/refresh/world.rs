@@ -260,6 +260,7 @@ async fn node(db: &TestDb, clock: &TestClock, sample: &SampleHandle, name: &str,
         state_cookie: StateCookie::Required,
         signing_key_grace: std::time::Duration::from_hours(24),
         node: name.to_owned(),
+        journal: patchbay_connections::journal::JournalSettings::default(),
     };
     Context::start(
         store,

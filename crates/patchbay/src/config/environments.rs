@@ -24,6 +24,8 @@ pub enum EnvironmentKind {
     Choice(&'static [&'static str]),
     /// Text of at most this many characters.
     Text(usize),
+    /// Hosts and ranges, with commas.
+    Hosts,
 }
 
 /// A setting of an environment.
@@ -65,6 +67,24 @@ macro_rules! webhook_switch {
             set: |settings, text| {
                 let default = EnvironmentSettings::default().webhooks.$field;
                 settings.webhooks.$field = text.map_or(default, |text| text == "true");
+            },
+        }
+    };
+}
+
+macro_rules! proxy_switch {
+    ($field:ident, $help:literal) => {
+        EnvironmentSetting {
+            key: concat!("proxy.", stringify!($field)),
+            kind: EnvironmentKind::Switch,
+            visibility: Visibility::Public,
+            help: $help,
+            example: "true",
+            since: "0.1.0",
+            get: |settings| Some(settings.proxy.$field.to_string()),
+            set: |settings, text| {
+                let default = EnvironmentSettings::default().proxy.$field;
+                settings.proxy.$field = text.map_or(default, |text| text == "true");
             },
         }
     };
@@ -197,7 +217,50 @@ pub const ENVIRONMENT_SETTINGS: &[EnvironmentSetting] = &[
         get: |settings| settings.otlp_endpoint.clone(),
         set: |settings, text| settings.otlp_endpoint = text.map(str::to_owned),
     },
+    proxy_switch!(
+        base_url_override,
+        "Whether callers and integrations may name a base URL other than the provider's."
+    ),
+    EnvironmentSetting {
+        key: "proxy.deny_hosts",
+        kind: EnvironmentKind::Hosts,
+        visibility: Visibility::Public,
+        help: "Hosts this environment's proxied calls may not reach, with commas: names, .domains, addresses, ranges.",
+        example: "\".internal.example.com,203.0.113.0/24\"",
+        since: "0.1.0",
+        get: |settings| joined(&settings.proxy.deny_hosts),
+        set: |settings, text| settings.proxy.deny_hosts = split(text),
+    },
+    EnvironmentSetting {
+        key: "proxy.allow_hosts",
+        kind: EnvironmentKind::Hosts,
+        visibility: Visibility::Public,
+        help: "The only hosts this environment's proxied calls may reach, with commas, sub-domains included.",
+        example: "\"api.github.com,salesforce.com\"",
+        since: "0.1.0",
+        get: |settings| joined(&settings.proxy.allow_hosts),
+        set: |settings, text| settings.proxy.allow_hosts = split(text),
+    },
+    proxy_switch!(
+        refresh_on_unauthorized,
+        "Whether a provider's 401 leads to one refresh of the credentials and one more attempt."
+    ),
+    proxy_switch!(
+        log_bodies,
+        "Whether the beginnings of response bodies are logged also when a call went well, secrets masked."
+    ),
 ];
+
+fn joined(hosts: &[String]) -> Option<String> {
+    (!hosts.is_empty()).then(|| hosts.join(","))
+}
+
+fn split(text: Option<&str>) -> Vec<String> {
+    text.into_iter()
+        .flat_map(|text| text.split(','))
+        .map(str::to_owned)
+        .collect()
+}
 
 fn look(settings: &EnvironmentSettings, path: &[&str]) -> Option<String> {
     let mut value = settings.connect_ui.as_ref()?.get(*path.first()?)?;
@@ -406,6 +469,10 @@ fn canonical(kind: EnvironmentKind, text: &str) -> Result<String, Invalid> {
         EnvironmentKind::Colour => values::colour(text).map(|()| text.to_owned()),
         EnvironmentKind::Choice(words) => values::choice(text, words).map(str::to_owned),
         EnvironmentKind::Text(longest) => limit(text, longest, "text").map(|()| text.to_owned()),
+        EnvironmentKind::Hosts => {
+            let hosts = text.split(',').map(values::host);
+            Ok(hosts.collect::<Result<Vec<_>, _>>()?.join(","))
+        }
     }
 }
 
@@ -466,6 +533,7 @@ mod tests {
                 EnvironmentKind::Colour => "#123456",
                 EnvironmentKind::Choice(words) => words[0],
                 EnvironmentKind::Text(_) => "text",
+                EnvironmentKind::Hosts => "api.example.com,.example.org",
             };
             let mut settings = EnvironmentSettings::default();
             patch("dev", &[(setting.key, Some(text))])

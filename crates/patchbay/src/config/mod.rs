@@ -24,7 +24,8 @@ use url::Url;
 
 pub use environments::{Assignment, EnvironmentPatch};
 pub use otel::{Otel, Sampler};
-pub use patchbay_outbound::PrivateNetworks;
+pub use patchbay_outbound::{PrivateNetworks, Timeouts};
+pub use patchbay_proxy::BaseUrlOverride;
 pub use problem::{Invalid, Origin, Problem, Problems};
 pub use sources::{ConfigFile, Sources};
 pub use values::{EncryptionKey, Listen};
@@ -61,6 +62,8 @@ pub struct Config {
     pub catalog: Catalog,
     /// Requests Patchbay sends.
     pub outbound: Outbound,
+    /// Proxied calls.
+    pub proxy: Proxy,
     /// Delivery of webhooks.
     pub webhooks: Webhooks,
     /// What the process prints.
@@ -167,6 +170,23 @@ pub struct Outbound {
     pub ca_file: Option<PathBuf>,
 }
 
+/// Proxied calls.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Whether a base URL other than the provider's may be called.
+    pub base_url_override: BaseUrlOverride,
+    /// Never called.
+    pub deny_hosts: Vec<String>,
+    /// The only ones called; all if empty.
+    pub allow_hosts: Vec<String>,
+    /// Limits of each part of an exchange.
+    pub timeouts: Timeouts,
+    /// Between attempts.
+    pub longest_wait: Duration,
+    /// Log entries of each weight.
+    pub logs_per_sec: u32,
+}
+
 /// Delivery of webhooks.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
@@ -237,6 +257,7 @@ impl Config {
                 paths: reader.list("catalog", |text| Ok(PathBuf::from(text))),
             },
             outbound: Outbound::read(&mut reader),
+            proxy: Proxy::read(&mut reader),
             webhooks: Webhooks {
                 timeout: reader.value("webhook_timeout", positive_duration),
                 retries: reader.list("webhook_retries", values::duration),
@@ -336,6 +357,28 @@ impl Outbound {
         Self {
             allow_private_networks: reader.whole("allow_private_networks", values::private_networks),
             ca_file: reader.optional("outbound_ca_file", path),
+        }
+    }
+}
+
+impl Proxy {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            base_url_override: reader.value("proxy_base_url_override", |text| {
+                Ok(match choice("proxy_base_url_override", text)? {
+                    "refused" => BaseUrlOverride::Refused,
+                    _ => BaseUrlOverride::Allowed,
+                })
+            }),
+            deny_hosts: reader.list("proxy_deny_hosts", values::host),
+            allow_hosts: reader.list("proxy_allow_hosts", values::host),
+            timeouts: Timeouts {
+                connect: reader.value("proxy_connect_timeout", positive_duration),
+                response: reader.value("proxy_response_timeout", positive_duration),
+                idle: reader.value("proxy_idle_timeout", positive_duration),
+            },
+            longest_wait: reader.value("proxy_longest_wait", values::duration),
+            logs_per_sec: reader.value("proxy_logs_per_sec", values::count),
         }
     }
 }

@@ -251,7 +251,7 @@ fn environment_schema() -> Value {
         let mut schema = match setting.kind {
             EnvironmentKind::Switch => json!({ "type": "boolean" }),
             EnvironmentKind::Url => json!({ "type": "string", "maxLength": 255 }),
-            EnvironmentKind::Colour => json!({ "type": "string" }),
+            EnvironmentKind::Colour | EnvironmentKind::Hosts => json!({ "type": "string" }),
             EnvironmentKind::Choice(words) => json!({ "enum": words }),
             EnvironmentKind::Text(longest) => json!({ "type": "string", "maxLength": longest }),
         };

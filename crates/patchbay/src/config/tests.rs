@@ -110,6 +110,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_the_file() {
         Kind::Count => "7".to_owned(),
         Kind::Duration | Kind::Durations => "7s".to_owned(),
         Kind::Size => "7mb".to_owned(),
+        Kind::Hosts => "api.example.com".to_owned(),
         Kind::Networks | Kind::SwitchOrNetworks => "10.0.0.0/8".to_owned(),
         Kind::Choice(words) => words[0].to_owned(),
         Kind::EncryptionKeys => BASE64.encode(&[7; 32]),

@@ -218,6 +218,24 @@ pub(super) fn size(text: &str) -> Result<u64, Invalid> {
     }
 }
 
+/// A host as the lists of the address guard take it.
+pub(super) fn host(text: &str) -> Result<String, Invalid> {
+    let text = text.trim();
+    let is_host = !text.is_empty()
+        && text.len() <= 255
+        && text.chars().all(|char| {
+            char.is_alphanumeric() || matches!(char, '.' | '-' | '_' | ':' | '/' | '[' | ']' | '*')
+        });
+    if is_host {
+        Ok(text.to_owned())
+    } else {
+        Err(Invalid::new(
+            "is no host",
+            "write api.example.com, .example.com, an address or a range",
+        ))
+    }
+}
+
 pub(super) fn network(text: &str) -> Result<IpNet, Invalid> {
     let text = text.trim();
     if let Ok(address) = text.parse::<IpAddr>() {

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod chaos;
 mod commands;
 mod connect;
 mod exports;
@@ -15,6 +16,7 @@ mod nodes;
 mod oauth1;
 mod outages;
 mod process;
+mod proxy;
 mod retests;
 mod settings;
 mod trust;

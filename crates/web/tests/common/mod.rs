@@ -218,6 +218,7 @@ impl World {
                 state_cookie: StateCookie::Required,
                 signing_key_grace: std::time::Duration::from_hours(24),
                 node: "test".to_owned(),
+                journal: patchbay_connections::journal::JournalSettings::default(),
             },
         );
         let account = api_keys::default_account(&context).await.unwrap();
