@@ -82,7 +82,8 @@ async fn impatient(world: &World) -> TestServer {
 }
 
 const PLAIN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 10\r\n\r\n0123456789";
-const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n";
+const CHUNKED: &[u8] =
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n";
 
 patchbay_store::both_backends! {
     async fn an_answer_cut_at_any_byte_is_never_taken_for_a_whole_one(db: TestDb) {
@@ -294,7 +295,10 @@ const HOSTILE: &[(&str, &str)] = &[
     ("http://169.254.0.1/", "a link-local address"),
     ("http://[fe80::1]/", "a link-local address"),
     ("http://[febf::1]/", "a link-local address"),
-    ("http://169.254.169.254/latest/meta-data/", "a cloud metadata address"),
+    (
+        "http://169.254.169.254/latest/meta-data/",
+        "a cloud metadata address",
+    ),
     ("http://2852039166/", "a cloud metadata address"),
     ("http://0xa9fea9fe/", "a cloud metadata address"),
     ("http://0251.0376.0251.0376/", "a cloud metadata address"),
@@ -305,7 +309,10 @@ const HOSTILE: &[(&str, &str)] = &[
     ("http://168.63.129.16/", "a cloud metadata address"),
     ("http://192.0.0.192/", "a cloud metadata address"),
     ("http://[fd00:ec2::254]/", "a cloud metadata address"),
-    ("http://metadata.google.internal/computeMetadata/v1/", "a cloud metadata address"),
+    (
+        "http://metadata.google.internal/computeMetadata/v1/",
+        "a cloud metadata address",
+    ),
     ("http://Metadata.Google.Internal./", "a cloud metadata address"),
     ("http://metadata.goog/", "a cloud metadata address"),
     ("http://instance-data/", "a cloud metadata address"),
