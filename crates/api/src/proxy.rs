@@ -9,8 +9,8 @@ use patchbay_connections::Context;
 use patchbay_connections::refresh::ReadError;
 use patchbay_outbound::Error as Outbound;
 use patchbay_proxy::{Controls, MAX_RETRIES, ProxyError, ProxyRequest, RedirectHeaders, relay};
-use patchbay_types::Timestamp;
 use patchbay_types::connections::RefreshCause;
+use patchbay_types::{ConnectionId, IntegrationKey, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +20,7 @@ use crate::connections::{connection_id, integration_key, unreadable};
 use crate::error::{ApiError, Layer};
 use crate::reply::Reply;
 use crate::route::{Call, Endpoint, Route};
-use crate::schema::{Schema, SchemaExt, choice, coerced_number, object, patterns, string};
+use crate::schema::{Pattern, Schema, SchemaExt, choice, coerced_number, object, patterns, string};
 
 /// What a caller's header begins with to be sent on.
 const FORWARDED: &str = "nango-proxy-";
@@ -98,7 +98,7 @@ fn control_headers() -> Schema {
         .into()
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Given {
     provider_config_key: String,
@@ -107,6 +107,25 @@ struct Given {
     base_url_override: Option<String>,
     retry_on: Option<String>,
     forward_headers_on_redirect: Option<String>,
+}
+
+impl Given {
+    /// What most calls bring: the two required headers, beyond doubt, and no other. The schema decides all else.
+    fn only_the_required(headers: &HeaderMap) -> Option<Self> {
+        let [key, id, others @ ..] = CONTROLS;
+        if others.iter().any(|name| headers.contains_key(*name)) {
+            return None;
+        }
+        let plain = |name: &str, pattern: Pattern, most: usize| {
+            let text = headers.get(name)?.to_str().ok()?;
+            (text.len() <= most && (pattern.matches)(text)).then(|| text.to_owned())
+        };
+        Some(Self {
+            provider_config_key: plain(key, patterns::INTEGRATION_KEY, IntegrationKey::MAX)?,
+            connection_id: plain(id, patterns::CONNECTION_ID, ConnectionId::MAX)?,
+            ..Self::default()
+        })
+    }
 }
 
 async fn proxy(state: State, call: Call) -> Result<Reply, ApiError> {
@@ -142,6 +161,9 @@ async fn proxy(state: State, call: Call) -> Result<Reply, ApiError> {
 }
 
 fn controls(schema: &Schema, headers: &HeaderMap) -> Result<Controls, ApiError> {
+    if let Some(given) = Given::only_the_required(headers) {
+        return options(given, headers);
+    }
     let mut given = Map::new();
     for name in CONTROLS {
         if let Some(value) = headers.get(name) {
@@ -155,6 +177,10 @@ fn controls(schema: &Schema, headers: &HeaderMap) -> Result<Controls, ApiError> 
     let given: Given = schema
         .parse(Some(Value::Object(given)))
         .map_err(|error| ApiError::from_parse(Layer::Headers, error))?;
+    options(given, headers)
+}
+
+fn options(given: Given, headers: &HeaderMap) -> Result<Controls, ApiError> {
     let base_url_override = match given.base_url_override.as_deref().map(str::trim) {
         None | Some("") => None,
         Some(text) => Some(text.parse().map_err(|_| {

@@ -42,6 +42,8 @@ use crate::error::{Error, InvalidUrl};
 /// connection cannot be told from one that was processed.
 const IDLE: Duration = Duration::from_secs(50);
 const IDLE_PER_ORIGIN: usize = 256;
+/// Most bytes of a response, its head included, that are read ahead of its reader.
+const BUFFER: usize = 128 * 1024;
 /// How often the sweeper looks without being asked.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often a connection is polled again for its own sake before other tasks get a turn.
@@ -121,7 +123,10 @@ impl Pool {
             let is_kept = kept.is_some();
             let lane = match kept {
                 Some(lane) => lane,
-                None => self.connect(&uri, &origin).await.map_err(Failure::Connect)?,
+                // Apart, because its state is large and seldom needed.
+                None => Box::pin(self.connect(&uri, &origin))
+                    .await
+                    .map_err(Failure::Connect)?,
             };
             let sent = match lane {
                 Lane::Http1(link) => {
@@ -157,6 +162,7 @@ impl Pool {
             let (sender, connection) = http1::Builder::new()
                 // Applies when a request carries the case its own sender used (the server keeps it in the extensions).
                 .preserve_header_case(true)
+                .max_buf_size(BUFFER)
                 .handshake(stream)
                 .await
                 .map_err(failed)?;

@@ -26,16 +26,15 @@ pub(crate) fn relayed(mut upstream: HeaderMap) -> HeaderMap {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        upstream.remove(name);
-    }
-    upstream.remove("keep-alive");
-    let foreign: Vec<HeaderName> = upstream
-        .keys()
-        .filter(|name| name.as_str().starts_with("access-control-"))
-        .cloned()
-        .collect();
-    for name in &foreign {
+    // Most responses have few of them: looking once at what is there is cheaper than looking for each.
+    let stays = |name: &HeaderName| {
+        HOP_BY_HOP.contains(name)
+            || named.contains(name)
+            || name.as_str() == "keep-alive"
+            || name.as_str().starts_with("access-control-")
+    };
+    let staying: Vec<HeaderName> = upstream.keys().filter(|name| stays(name)).cloned().collect();
+    for name in &staying {
         upstream.remove(name);
     }
     upstream
