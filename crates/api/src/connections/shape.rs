@@ -31,7 +31,8 @@ pub(super) struct Listed {
     provider: String,
     errors: Vec<ActiveError>,
     end_user: Option<EndUser>,
-    tags: std::collections::BTreeMap<String, String>,
+    #[schemars(with = "std::collections::BTreeMap<String, String>")]
+    tags: Tags,
     metadata: Option<JsonMap>,
     created: String,
 }
@@ -128,7 +129,7 @@ impl From<ConnectionSummary> for Listed {
             id: row.id.0,
             errors: errors(&row.errors),
             end_user: row.end_user.as_ref().map(EndUser::from),
-            tags: tag_map(&row.tags),
+            tags: row.tags,
             metadata: row.metadata,
             created: time::micros_offset(row.created_at),
             connection_id: row.connection_id.into(),
