@@ -5,6 +5,7 @@
 //! the connections. Error envelopes are built in [`error`] and nowhere else, from the codes in [`codes`].
 
 pub mod api_keys;
+pub mod auth_outcomes;
 pub mod authenticate;
 pub mod authenticator;
 pub mod authorize_forms;
@@ -12,6 +13,7 @@ pub mod body;
 pub mod client;
 pub mod codes;
 pub mod config;
+pub mod connect_forms;
 pub mod connect_sessions;
 pub mod connections;
 pub mod cors;

@@ -7,8 +7,8 @@ use patchbay_connections::Context;
 use crate::route::Endpoint;
 use crate::status::Readiness;
 use crate::{
-    api_keys, authorize_forms, config, connect_sessions, connections, environments, integrations,
-    legacy_import, metadata, provider_overrides, providers, proxy, status,
+    api_keys, auth_outcomes, authorize_forms, config, connect_forms, connect_sessions, connections,
+    environments, integrations, legacy_import, metadata, provider_overrides, providers, proxy, status,
 };
 
 /// The routes over `context`; `readiness` is asked by `GET /ready`.
@@ -25,6 +25,8 @@ pub fn routes(context: &Arc<Context>, readiness: &Readiness) -> Vec<Endpoint> {
         legacy_import::routes(context),
         metadata::routes(context),
         connect_sessions::routes(context),
+        connect_forms::routes(context),
+        auth_outcomes::routes(context),
         proxy::routes(context),
         authorize_forms::routes(context),
     ]

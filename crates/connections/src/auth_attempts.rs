@@ -20,7 +20,7 @@ use patchbay_auth::oauth2::authorize;
 use patchbay_catalog::Definition;
 use patchbay_store::db::DbError;
 use patchbay_store::{auth_attempts, connect_sessions, integrations};
-use patchbay_types::auth_attempts::AuthAttempt;
+use patchbay_types::auth_attempts::{AuthAttempt, ConnectUiPage, ReturnToPage};
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{Change, ConnectionUpsert};
 use patchbay_types::integrations::Integration;
@@ -29,6 +29,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::admission::{Admission, Refusal, Wish, admit};
+use crate::auth_outcomes;
 use crate::connections::{NewConnection, expiry_to_check, store};
 use crate::context::{Context, StateCookie};
 use crate::failed_attempts::{self, FailedAttempt};
@@ -95,12 +96,21 @@ impl BeginError {
     }
 }
 
+/// Who waits for the outcome of an attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// The WebSocket.
+    pub ws_client_id: Option<String>,
+    /// The page of the Connect UI.
+    pub connect_ui: Option<ConnectUiPage>,
+}
+
 /// Starts an attempt: checks the wish, remembers what the callback will need, answers where to send the browser.
 pub async fn begin(
     context: &Arc<Context>,
     session: ConnectSession,
     wish: Wish,
-    ws_client_id: Option<String>,
+    waiting: Waiting,
 ) -> Result<Redirect, BeginError> {
     let serves = |mode| modes::mode(mode).entry == Entry::Popup;
     let admission = admit(context, session, wish, serves).await?;
@@ -131,7 +141,8 @@ pub async fn begin(
         connection_config: departure.connection_config.unwrap_or(admission.connection_config),
         client_override: departure.client_override.unwrap_or(admission.client_override),
         connect_session: Some(admission.session.id),
-        ws_client_id,
+        ws_client_id: waiting.ws_client_id,
+        connect_ui: waiting.connect_ui,
         operation_id: admission.session.operation_id.clone(),
         created_at: context.ambient.now(),
     };
@@ -216,11 +227,23 @@ impl CallbackQuery {
     }
 }
 
+/// A finished attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// How it ended.
+    pub outcome: CallbackOutcome,
+    /// The page of the Connect UI that waits for the browser, with the name it gave the attempt.
+    pub back: Option<(String, ReturnToPage)>,
+}
+
 /// Finishes an attempt: takes it, exchanges the code, stores the connection, tells the waiting browser.
-pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackOutcome {
-    let failed = |error_type, message: &str| CallbackOutcome::Failed {
-        error_type,
-        message: message.to_owned(),
+pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> Finished {
+    let failed = |error_type, message: &str| Finished {
+        outcome: CallbackOutcome::Failed {
+            error_type,
+            message: message.to_owned(),
+        },
+        back: None,
     };
     let Some(state) = query.state() else {
         return failed(
@@ -256,19 +279,23 @@ pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackO
             );
         }
     };
+    // Only the browser that began the attempt gets back what it brought.
+    let back = attempt.connect_ui.clone().filter(|_| query.has_state_cookie);
+    let back = back.and_then(|page| Some((page.attempt, page.back?)));
     // The browser may close while the provider is asked; the grant must not be lost with it.
     let finishing = context.clone();
     let task = context
         .ambient
         .tasks
         .spawn(async move { finish(&finishing, attempt, query).await });
-    task.await.unwrap_or_else(|error| {
+    let outcome = task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a callback ended unexpectedly");
-        failed(
-            "unknown_err",
-            "Something unexpected happened. Please start again.",
-        )
-    })
+        CallbackOutcome::Failed {
+            error_type: "unknown_err",
+            message: "Something unexpected happened. Please start again.".to_owned(),
+        }
+    });
+    Finished { outcome, back }
 }
 
 async fn finish(context: &Arc<Context>, attempt: AuthAttempt, query: CallbackQuery) -> CallbackOutcome {
@@ -290,20 +317,23 @@ async fn finish(context: &Arc<Context>, attempt: AuthAttempt, query: CallbackQue
             }
         }
     };
+    let result = match &outcome {
+        CallbackOutcome::Connected { .. } => AuthResult::Success {
+            provider_config_key: key,
+            connection_id: connection,
+            is_pending: false,
+        },
+        CallbackOutcome::Failed { error_type, message } => AuthResult::Error {
+            provider_config_key: Some(key),
+            connection_id: Some(connection),
+            error_type: (*error_type).to_owned(),
+            error_desc: message.clone(),
+        },
+    };
+    if let (Some(session), Some(page)) = (attempt.connect_session, &attempt.connect_ui) {
+        auth_outcomes::note(context, session, &page.attempt, &result).await;
+    }
     if let Some(ws_client_id) = ws_client_id {
-        let result = match &outcome {
-            CallbackOutcome::Connected { .. } => AuthResult::Success {
-                provider_config_key: key,
-                connection_id: connection,
-                is_pending: false,
-            },
-            CallbackOutcome::Failed { error_type, message } => AuthResult::Error {
-                provider_config_key: Some(key),
-                connection_id: Some(connection),
-                error_type: (*error_type).to_owned(),
-                error_desc: message.clone(),
-            },
-        };
         context.results.publish(&ws_client_id, result).await;
     }
     outcome

@@ -6,7 +6,9 @@
 pub mod admission;
 pub mod api_keys;
 pub mod auth_attempts;
+pub mod auth_outcomes;
 pub mod caches;
+pub mod connect_forms;
 pub mod connect_sessions;
 pub mod connections;
 pub mod context;

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod api_keys;
 pub mod auth_attempts;
+pub mod auth_outcomes;
 pub mod backup;
 mod columns;
 pub mod connect_sessions;

@@ -5,6 +5,19 @@ use uuid::Uuid;
 
 use crate::{AccountId, EnvironmentId, EnvironmentName, JsonMap, Secret, Timestamp};
 
+/// The look of a Connect UI for which nobody has set anything. Clients read every one of these keys.
+pub fn default_connect_ui() -> JsonMap {
+    let theme = |primary: &str| serde_json::json!({ "primary": primary });
+    JsonMap::from_iter([
+        ("showWatermark".to_owned(), true.into()),
+        ("defaultTheme".to_owned(), "system".into()),
+        (
+            "theme".to_owned(),
+            serde_json::json!({ "light": theme("#14746f"), "dark": theme("#4cc3b8") }),
+        ),
+    ])
+}
+
 /// An environment, its settings included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Environment {
@@ -74,7 +87,7 @@ pub struct EnvironmentSettings {
     pub callback_url: Option<String>,
     /// Outbound webhooks.
     pub webhooks: WebhookSettings,
-    /// Look of the Connect UI: `showWatermark`, `defaultTheme`, `theme` (connect-ui §14).
+    /// Look of the Connect UI, as the browser gets it: [`default_connect_ui`] where nothing is set (connect-ui §14).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_ui: Option<JsonMap>,
     /// Legacy HMAC of public-key callers.

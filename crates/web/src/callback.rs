@@ -8,13 +8,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use patchbay_api::cors::Cors;
 use patchbay_api::{ApiError, Auth, Call, Endpoint, Rate, Route, codes, query};
-use patchbay_connections::auth_attempts::{self, CallbackOutcome, CallbackQuery, PROVIDER_ERRORS};
+use patchbay_connections::auth_attempts::{self, CallbackOutcome, CallbackQuery, Finished, PROVIDER_ERRORS};
 use serde::Serialize;
 use serde_json::Value;
 use url::Url;
 
 use crate::Site;
 use crate::assets::Files;
+use crate::connect_ui;
 use crate::page::{html, json_block, unkept};
 
 /// Where an app that was changed at GitHub is sent if nobody says where it came from.
@@ -203,19 +204,27 @@ async fn callback(site: Site, call: Call) -> Result<Response<Body>, ApiError> {
         params: params.clone(),
         has_state_cookie: cookie.is_some(),
     };
-    let outcome = auth_attempts::callback(&site.context, query).await;
+    let Finished { outcome, back } = auth_attempts::callback(&site.context, query).await;
+    if let Some((attempt, page)) = back {
+        let mut response = connect_ui::returned(&site.context, &attempt, &page)?;
+        forget_cookie(&mut response, cookie.as_deref());
+        return Ok(response);
+    }
     let status = match &outcome {
         CallbackOutcome::Connected { .. } => StatusCode::OK,
         CallbackOutcome::Failed { .. } => StatusCode::BAD_REQUEST,
     };
     let mut response = result_page(&call.parts, status, &Told::of(outcome, &params)?)?;
-    // The cookie has served; a name that is no header text was not set by us.
-    if let Some(spent) =
-        cookie.and_then(|name| HeaderValue::try_from(format!("{name}=; Max-Age=0; Path=/")).ok())
-    {
+    forget_cookie(&mut response, cookie.as_deref());
+    Ok(response)
+}
+
+/// The cookie has served; a name that is no header text was not set by us.
+fn forget_cookie(response: &mut Response<Body>, name: Option<&str>) {
+    let spent = name.and_then(|name| HeaderValue::try_from(format!("{name}=; Max-Age=0; Path=/")).ok());
+    if let Some(spent) = spent {
         response.headers_mut().insert(header::SET_COOKIE, spent);
     }
-    Ok(response)
 }
 
 /// An app was changed at GitHub, not in a popup of ours: back to where the person was.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use patchbay_types::environments::{EnvironmentSettings, OtlpHeader};
+use patchbay_types::environments::{EnvironmentSettings, OtlpHeader, default_connect_ui};
 use patchbay_types::{JsonMap, Secret};
 use serde_json::{Value, json};
 
@@ -166,6 +166,62 @@ pub const ENVIRONMENT_SETTINGS: &[EnvironmentSetting] = &[
         "Colour of buttons in the dark theme.",
         "\"#6ea0ff\""
     ),
+    look!(
+        "connect_ui.theme.light.surface",
+        &["theme", "light", "surface"],
+        EnvironmentKind::Colour,
+        "Colour of the card in the light theme.",
+        "\"#ffffff\""
+    ),
+    look!(
+        "connect_ui.theme.dark.surface",
+        &["theme", "dark", "surface"],
+        EnvironmentKind::Colour,
+        "Colour of the card in the dark theme.",
+        "\"#16191e\""
+    ),
+    look!(
+        "connect_ui.theme.light.text",
+        &["theme", "light", "text"],
+        EnvironmentKind::Colour,
+        "Colour of text in the light theme.",
+        "\"#16191d\""
+    ),
+    look!(
+        "connect_ui.theme.dark.text",
+        &["theme", "dark", "text"],
+        EnvironmentKind::Colour,
+        "Colour of text in the dark theme.",
+        "\"#eceff3\""
+    ),
+    look!(
+        "connect_ui.corners",
+        &["corners"],
+        EnvironmentKind::Choice(&["square", "soft", "round"]),
+        "How round corners are.",
+        "\"soft\""
+    ),
+    look!(
+        "connect_ui.font_family",
+        &["fontFamily"],
+        EnvironmentKind::Text(200),
+        "Fonts of the end user's system to use, as in CSS.",
+        "\"Georgia, serif\""
+    ),
+    look!(
+        "connect_ui.logo_url",
+        &["logoUrl"],
+        EnvironmentKind::Url,
+        "Your logo, shown at the top; at most 28 pixels high.",
+        "\"https://app.example.com/logo.svg\""
+    ),
+    look!(
+        "connect_ui.privacy_url",
+        &["privacyUrl"],
+        EnvironmentKind::Url,
+        "Your privacy notice, linked at the bottom.",
+        "\"https://app.example.com/privacy\""
+    ),
     EnvironmentSetting {
         key: "hmac_enabled",
         kind: EnvironmentKind::Switch,
@@ -212,10 +268,12 @@ fn look(settings: &EnvironmentSettings, path: &[&str]) -> Option<String> {
 
 fn set_look(settings: &mut EnvironmentSettings, path: &[&str], text: Option<&str>) {
     // The wire object is always whole, so a first setting brings the defaults of the others.
-    let look = settings.connect_ui.get_or_insert_with(default_look);
-    let default = path.iter().fold(Value::Object(default_look()), |value, step| {
-        value.get(step).cloned().unwrap_or(Value::Null)
-    });
+    let look = settings.connect_ui.get_or_insert_with(default_connect_ui);
+    let default = path
+        .iter()
+        .fold(Value::Object(default_connect_ui()), |value, step| {
+            value.get(step).cloned().unwrap_or(Value::Null)
+        });
     let value = match text {
         None => default,
         Some("true") => Value::Bool(true),
@@ -234,18 +292,10 @@ fn set_look(settings: &mut EnvironmentSettings, path: &[&str], text: Option<&str
         let Value::Object(next) = inner else { return };
         map = next;
     }
-    map.insert((*last).to_owned(), value);
-}
-
-fn default_look() -> JsonMap {
-    let look = json!({
-        "showWatermark": true,
-        "defaultTheme": "system",
-        "theme": { "light": { "primary": "#00B2E3" }, "dark": { "primary": "#00B2E3" } },
-    });
-    match look {
-        Value::Object(map) => map,
-        _ => JsonMap::new(),
+    if value.is_null() {
+        map.shift_remove(*last);
+    } else {
+        map.insert((*last).to_owned(), value);
     }
 }
 
@@ -487,7 +537,7 @@ mod tests {
             .apply(&mut settings);
         let look = Value::Object(settings.connect_ui.unwrap());
         assert_eq!(look["theme"]["dark"]["primary"], "teal");
-        assert_eq!(look["theme"]["light"]["primary"], "#00B2E3");
+        assert_eq!(look["theme"]["light"]["primary"], "#14746f");
         assert_eq!(look["showWatermark"], true);
     }
 

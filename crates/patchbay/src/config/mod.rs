@@ -84,6 +84,10 @@ pub struct Server {
     pub public_url: Option<Url>,
     /// URL of the Connect UI; none means below the public URL.
     pub connect_ui_url: Option<Url>,
+    /// APIs besides our own that the Connect UI may be pointed at.
+    pub connect_ui_api_urls: Vec<Url>,
+    /// Who may show the Connect UI in a frame; empty: everybody.
+    pub connect_ui_frame_ancestors: Vec<String>,
     /// Path of the popup's WebSocket.
     pub websockets_path: String,
     /// Most popup WebSockets at once.
@@ -262,6 +266,8 @@ impl Server {
             listen: reader.value("listen", values::listen),
             public_url: reader.optional("public_url", values::base_url),
             connect_ui_url: reader.optional("connect_ui_url", values::base_url),
+            connect_ui_api_urls: reader.list("connect_ui_api_urls", values::base_url),
+            connect_ui_frame_ancestors: reader.list("connect_ui_frame_ancestors", values::frame_ancestor),
             websockets_path: reader.value("websockets_path", values::absolute_path),
             websocket_limit: reader.value("websocket_limit", values::count),
             state_cookie: reader.value("state_cookie", |text| {

@@ -10,6 +10,10 @@ pub enum Kind {
     Address,
     /// `http:` or `https:` URL.
     Url,
+    /// Several of them.
+    Urls,
+    /// Sources of a `frame-ancestors` directive.
+    Ancestors,
     /// `sqlite:…` or `postgres:…`.
     DatabaseUrl,
     /// A path of the local file system.
@@ -42,6 +46,8 @@ impl Kind {
         matches!(
             self,
             Self::Paths
+                | Self::Urls
+                | Self::Ancestors
                 | Self::Durations
                 | Self::Networks
                 | Self::SwitchOrNetworks
@@ -55,7 +61,8 @@ impl Kind {
         match self {
             Self::Text => "TEXT",
             Self::Address => "HOST:PORT",
-            Self::Url | Self::DatabaseUrl => "URL",
+            Self::Url | Self::Urls | Self::DatabaseUrl => "URL",
+            Self::Ancestors => "SOURCE",
             Self::Path | Self::Paths => "PATH",
             Self::Count => "N",
             Self::Duration | Self::Durations => "DURATION",
@@ -209,6 +216,28 @@ pub const SETTINGS: &[Setting] = &[
         default_note: Some("<public_url>/connect-ui/"),
         help: &["URL of the Connect UI that connect links point to, when it is served under another name."],
         example: "\"https://connect-ui.example.com/\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "connect_ui_api_urls",
+        section: "Server",
+        kind: Kind::Urls,
+        help: &[
+            "API URLs that pages may hand to the Connect UI as `apiURL`, besides <public_url>.",
+            "It gives the session's token to no other server.",
+        ],
+        example: "[\"https://api.example.com\"]",
+        ..PUBLIC
+    },
+    Setting {
+        key: "connect_ui_frame_ancestors",
+        section: "Server",
+        kind: Kind::Ancestors,
+        help: &[
+            "Sites that may show the Connect UI in a frame, as in the directive frame-ancestors of a Content-Security-Policy.",
+            "Without it every site may, because your product's page must be able to.",
+        ],
+        example: "[\"https://app.example.com\", \"https://*.example.org\"]",
         ..PUBLIC
     },
     Setting {

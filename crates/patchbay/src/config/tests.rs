@@ -106,6 +106,8 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_the_file() {
         Kind::Address => "127.0.0.1:1".to_owned(),
         Kind::Url => "https://a.example/x".to_owned(),
         Kind::DatabaseUrl => "postgres://u:p@h/d".to_owned(),
+        Kind::Urls => "https://x.example".to_owned(),
+        Kind::Ancestors => "https://*.x.example".to_owned(),
         Kind::Path | Kind::Paths => "/tmp/x".to_owned(),
         Kind::Count => "7".to_owned(),
         Kind::Duration | Kind::Durations => "7s".to_owned(),
