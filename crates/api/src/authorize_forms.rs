@@ -104,8 +104,26 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 "oauth_client_secret_override",
             ]),
         ),
-        refused(context, "/auth/two-step/{providerConfigKey}", AuthMode::TwoStep),
-        refused(context, "/auth/aws-sigv4/{providerConfigKey}", AuthMode::AwsSigV4),
+        served(
+            context,
+            "/auth/two-step/{providerConfigKey}",
+            "Connect with fields that are exchanged for a token",
+            Form::TwoStep,
+            Some(
+                object()
+                    .loose()
+                    .field("type", string().optional())
+                    .field("assertionOption", object().loose().optional())
+                    .into(),
+            ),
+        ),
+        served(
+            context,
+            "/auth/aws-sigv4/{providerConfigKey}",
+            "Connect with an AWS role that is assumed",
+            Form::AwsSigV4,
+            fields(&["role_arn", "region"]),
+        ),
         refused(
             context,
             "/auth/oauth-outbound/{providerConfigKey}",
@@ -228,6 +246,8 @@ fn served(
         submissions::Endpoint::Jwt => &JWT,
         submissions::Endpoint::Signature => &SIGNATURE,
         submissions::Endpoint::Bill => &BILL,
+        submissions::Endpoint::TwoStep => &TWO_STEP,
+        submissions::Endpoint::AwsSigV4 => &AWS,
         _ => &[&codes::CONNECTION_TEST_FAILED],
     };
     Route::post(path)
@@ -255,15 +275,43 @@ static SIGNATURE: [&Code; 2] = [
     &codes::SIGNATURE_TOKEN_GENERATION_ERROR,
 ];
 static BILL: [&Code; 2] = [&codes::CONNECTION_TEST_FAILED, &codes::MISSING_TOKEN_URL];
-/// Why nothing could be made of typed fields, in any mode.
-pub(crate) static NOT_OBTAINED: [&Code; 6] = [
+static TWO_STEP: [&Code; 7] = [
+    &codes::TWO_STEP_CREDENTIALS_FETCH_ERROR,
+    &codes::INVALID_TWO_STEP_CREDENTIALS,
+    &codes::MISSING_TOKEN_URL,
     &codes::MISSING_TOKEN_BODY,
     &codes::MISSING_SIGNATURE_TYPE,
     &codes::FAILED_TO_GENERATE,
     &codes::FAILED_TO_SIGN,
-    &codes::SIGNATURE_TOKEN_GENERATION_ERROR,
-    &codes::MISSING_TOKEN_URL,
 ];
+static AWS: [&Code; 9] = [
+    &codes::CONNECTION_TEST_FAILED,
+    &codes::MISSING_AWS_SIGV4_SERVICE,
+    &codes::MISSING_AWS_SIGV4_STS_ENDPOINT,
+    &codes::MISSING_AWS_SIGV4_BUILTIN_CREDENTIALS,
+    &codes::MISSING_AWS_SIGV4_REGION,
+    &codes::MISSING_AWS_SIGV4_ROLE_ARN,
+    &codes::MISSING_AWS_SIGV4_EXTERNAL_ID,
+    &codes::INVALID_AWS_SIGV4_CONFIG,
+    &codes::AWS_SIGV4_STS_REQUEST_FAILED,
+];
+
+/// Why an import could not make the credentials of its mode.
+pub(crate) fn not_obtained_codes() -> Vec<&'static Code> {
+    let all = JWT
+        .iter()
+        .chain(&SIGNATURE)
+        .chain(&BILL)
+        .chain(&TWO_STEP)
+        .chain(&AWS);
+    let mut codes: Vec<&'static Code> = Vec::new();
+    for code in all {
+        if !codes.contains(code) && **code != codes::CONNECTION_TEST_FAILED {
+            codes.push(code);
+        }
+    }
+    codes
+}
 
 static REFUSALS: [&Code; 6] = [
     &codes::UNKNOWN_PROVIDER_CONFIG,

@@ -131,6 +131,14 @@ codes! {
     MISSING_SIGNATURE_TYPE "missing_signature_type" [400] "The provider's definition does not say how its token is signed.";
     FAILED_TO_GENERATE "failed_to_generate" [400] "A value that the token or assertion is made of is missing.";
     FAILED_TO_SIGN "failed_to_sign" [400] "The token or assertion could not be signed with the key that was entered.";
+    MISSING_AWS_SIGV4_SERVICE "missing_aws_sigv4_service" [400] "The integration does not say which AWS service it signs for.";
+    MISSING_AWS_SIGV4_STS_ENDPOINT "missing_aws_sigv4_sts_endpoint" [400] "The integration has no credentials endpoint, though it says that one of its own hands out the keys.";
+    MISSING_AWS_SIGV4_BUILTIN_CREDENTIALS "missing_aws_sigv4_builtin_credentials" [400] "The integration has no access key to assume roles with.";
+    MISSING_AWS_SIGV4_REGION "missing_aws_sigv4_region" [400] "No AWS region was given, and the integration has no default.";
+    MISSING_AWS_SIGV4_ROLE_ARN "missing_aws_sigv4_role_arn" [400] "No role was given.";
+    MISSING_AWS_SIGV4_EXTERNAL_ID "missing_aws_sigv4_external_id" [400] "The stored connection has no external id.";
+    INVALID_AWS_SIGV4_CONFIG "invalid_aws_sigv4_config" [400] "A setting of the integration or a parameter of the connection is not usable; the message says which.";
+    AWS_SIGV4_STS_REQUEST_FAILED "aws_sigv4_sts_request_failed" [502] "The role could not be assumed; the message has the answer of the token service.";
     SIGNATURE_TOKEN_GENERATION_ERROR "signature_token_generation_error" [400] "The signature could not be built from the provider's definition.";
 
     BASE_URL_OVERRIDE_DISABLED "base_url_override_disabled" [400] "Overriding the base URL is switched off.";

@@ -87,7 +87,7 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 &codes::FEATURE_NOT_BUILT,
                 &codes::SERVER_ERROR,
             ])
-            .errors(&crate::authorize_forms::NOT_OBTAINED)
+            .errors(&crate::authorize_forms::not_obtained_codes())
             .handler(context, import),
         Route::patch("/connections/{connectionId}")
             .tag("connections")

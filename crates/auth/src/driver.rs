@@ -21,7 +21,7 @@ use crate::message::{Answer, Call};
 use crate::oauth1::handshake::{self, Leg};
 use crate::oauth2::token::Second;
 use crate::obtain::{Conversation, Turn};
-use crate::{bill, client_credentials, oauth2, renewal, signed_tokens, wsse};
+use crate::{aws_sigv4, bill, client_credentials, oauth2, renewal, signed_tokens, two_step, wsse};
 
 /// Longest a token endpoint is waited for, redirects and body included. Whoever holds a lease over a renewal holds
 /// it longer than this, so that nobody else begins one while ours may still be answered.
@@ -192,6 +192,11 @@ pub async fn obtain(
     match applicant.definition.auth_mode {
         AuthMode::Jwt => signed_tokens::obtain(applicant, ambient),
         AuthMode::Signature => wsse::obtain(applicant, ambient),
+        AuthMode::TwoStep => converse(client, &mut two_step::Exchange::new(*applicant), ambient).await,
+        AuthMode::AwsSigV4 => {
+            let mut assumption = aws_sigv4::Assumption::new(*applicant, ambient)?;
+            converse(client, &mut assumption, ambient).await
+        }
         AuthMode::Bill => converse(client, &mut bill::Login(*applicant), ambient).await,
         other => Err(ObtainError::unusable(
             "invalid_auth_mode",

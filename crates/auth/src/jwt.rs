@@ -67,7 +67,7 @@ impl SigningKey {
         Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
-    fn sign(&self, algorithm: &str, message: &[u8]) -> Result<Vec<u8>, JwtError> {
+    pub(crate) fn sign(&self, algorithm: &str, message: &[u8]) -> Result<Vec<u8>, JwtError> {
         let random = SystemRandom::new();
         match (self, algorithm) {
             (Self::Rsa(key), "RS256" | "PS256") => {

@@ -8,6 +8,7 @@
 //!
 //! [`modes`] is the table of auth modes; a mode is one file.
 
+pub mod aws_sigv4;
 pub mod bill;
 pub mod client_credentials;
 pub mod driver;
@@ -25,9 +26,13 @@ pub mod renewal;
 pub mod request;
 pub mod signed_tokens;
 pub mod tba;
+pub mod two_step;
 pub mod verification;
 pub mod wsse;
 
+mod assertions;
 mod encode;
 mod expiry;
 mod fields;
+mod saml;
+mod xml;

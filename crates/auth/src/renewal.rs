@@ -185,9 +185,12 @@ pub fn is_due(
 ) -> bool {
     let renewable = match credentials {
         Credentials::OAuth2(c) => oauth2::refresh::is_possible(definition, c),
-        Credentials::OAuth2Cc(_) | Credentials::Jwt(_) | Credentials::Signature(_) | Credentials::Bill(_) => {
-            true
-        }
+        Credentials::OAuth2Cc(_)
+        | Credentials::Jwt(_)
+        | Credentials::Signature(_)
+        | Credentials::Bill(_)
+        | Credentials::TwoStep(_)
+        | Credentials::AwsSigV4(_) => true,
         // Static, or of modes that are not built yet and therefore never stored.
         _ => false,
     };
@@ -217,9 +220,11 @@ fn ends_soon(
 /// The applicant that makes these credentials anew; none for types that are renewed by one call.
 pub(crate) fn applicant<'a>(input: &RenewInput<'a>) -> Option<Applicant<'a>> {
     match input.credentials {
-        Credentials::Jwt(stored) | Credentials::Signature(stored) | Credentials::Bill(stored) => {
-            Some(Applicant::again(input, stored))
-        }
+        Credentials::Jwt(stored)
+        | Credentials::Signature(stored)
+        | Credentials::Bill(stored)
+        | Credentials::TwoStep(stored)
+        | Credentials::AwsSigV4(stored) => Some(Applicant::again(input, stored)),
         _ => None,
     }
 }
@@ -228,8 +233,12 @@ pub(crate) fn applicant<'a>(input: &RenewInput<'a>) -> Option<Applicant<'a>> {
 #[must_use]
 pub fn with_refresh_token(credentials: &Credentials, token: &Secret) -> Credentials {
     let mut credentials = credentials.clone();
-    if let Credentials::OAuth2(c) = &mut credentials {
-        c.refresh_token = Some(token.clone());
+    match &mut credentials {
+        Credentials::OAuth2(c) => c.refresh_token = Some(token.clone()),
+        Credentials::TwoStep(c) => {
+            c.fields.insert("refresh_token".to_owned(), token.expose().into());
+        }
+        _ => {}
     }
     credentials
 }

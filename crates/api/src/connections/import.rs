@@ -123,6 +123,7 @@ fn import_credentials() -> Schema {
         .branch("TWO_STEP", made("TWO_STEP", "token"))
         .branch("SIGNATURE", made("SIGNATURE", "token"))
         .branch("BILL", made("BILL", "session_id"))
+        .branch("AWS_SIGV4", made("AWS_SIGV4", "access_key_id"))
         .branch(
             "APP",
             kind("APP")

@@ -2,7 +2,7 @@
 
 use patchbay_types::connections::{Connection, ConnectionSummary};
 use patchbay_types::end_users::EndUserInput;
-use patchbay_types::{JsonMap, Tags, Timestamp, time};
+use patchbay_types::{Credentials, JsonMap, Tags, Timestamp, time};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -164,6 +164,13 @@ pub(super) fn shown(
     };
     let mut connection_config = connection.connection_config.clone();
     if reveal != Reveal::All {
+        if let Credentials::TwoStep(_) = &connection.credentials
+            && let Some(token) = connection.credentials.refresh_token()
+            && let Some(raw) = credentials.get_mut("raw")
+        {
+            // The provider may call it anything there.
+            strip_text(raw, token.expose());
+        }
         strip_refresh_tokens(&mut credentials);
         strip_refresh_tokens(&mut connection_config);
     }
@@ -189,6 +196,18 @@ pub(super) fn shown(
 fn strip_refresh_tokens(object: &mut JsonMap) {
     object.retain(|name, _| !names_a_refresh_token(name));
     object.values_mut().for_each(strip_value);
+}
+
+/// Removes, at any depth, every member that is this text.
+fn strip_text(value: &mut Value, text: &str) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|_, member| member != text);
+            object.values_mut().for_each(|member| strip_text(member, text));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| strip_text(item, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn strip_value(value: &mut Value) {

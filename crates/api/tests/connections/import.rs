@@ -168,7 +168,7 @@ async fn fields_are_checked() {
         )
         .await;
     let union = json!([["invalid_union", "Invalid input", "credentials", "type"]]);
-    for kind in ["AWS_SIGV4", "MCP_OAUTH2", "INSTALL_PLUGIN", "x"] {
+    for kind in ["MCP_OAUTH2", "INSTALL_PLUGIN", "x"] {
         post(body(json!({"type": kind})))
             .invalid("invalid_body", union.clone())
             .await;
