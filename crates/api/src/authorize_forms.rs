@@ -13,6 +13,7 @@ use patchbay_connections::Context;
 use patchbay_connections::admission::{Refusal, Wish};
 use patchbay_connections::connections::ConnectionError;
 use patchbay_connections::integrations;
+use patchbay_connections::outbound_installations;
 use patchbay_connections::submissions::{self, SubmitError};
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::{AuthMode, JsonMap, Secret};
@@ -106,11 +107,16 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
         ),
         refused(context, "/auth/two-step/{providerConfigKey}", AuthMode::TwoStep),
         refused(context, "/auth/aws-sigv4/{providerConfigKey}", AuthMode::AwsSigV4),
-        refused(
-            context,
-            "/auth/oauth-outbound/{providerConfigKey}",
-            AuthMode::OAuth2,
-        ),
+        Route::post("/auth/oauth-outbound/{providerConfigKey}")
+            .tag("authorization")
+            .summary("Prepare a connection for an app that is installed from the provider's side")
+            .auth(Auth::Query)
+            .params::<ByKey>(by_key())
+            .query::<JsonMap>(browser_query())
+            .payload(BodyMode::Bytes, None)
+            .responds::<Connected>(200)
+            .errors(&REFUSALS)
+            .handler(context, outbound),
     ]
 }
 
@@ -385,6 +391,17 @@ fn field_issue(error: &FieldError) -> Issue {
     };
     let message = error.to_string();
     Issue::custom(&[group, &error.name], message)
+}
+
+async fn outbound(context: Arc<Context>, call: Call<ByKey, JsonMap, Empty>) -> Result<Reply, ApiError> {
+    let session = session_for(call.principal()?, &call.params.key, &call.query)?;
+    let wish = wish(&call.params.key, &call.query);
+    let made = outbound_installations::begin(&context, session, wish).await;
+    let made = made.map_err(|error| failure(error, submissions::Endpoint::Unauthenticated))?;
+    Reply::json(&Connected {
+        provider_config_key: made.provider_config_key,
+        connection_id: made.connection_id,
+    })
 }
 
 fn refused(context: &Arc<Context>, path: &'static str, mode: AuthMode) -> Endpoint {

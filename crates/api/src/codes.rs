@@ -85,6 +85,8 @@ codes! {
     SERVICE_UNAVAILABLE "service_unavailable" [503] "What this needs is not available right now: try again.";
     FEATURE_NOT_BUILT "feature_not_built" [501] "This build of Patchbay does not offer it yet.";
 
+    UNKNOWN_ENVIRONMENT "unknown_environment" [404] "No environment has this UUID.";
+    FEATURE_DISABLED "feature_disabled" [404] "It needs a setting that this server does not have.";
     CONFLICT "conflict" [409] "Something live already bears this name.";
     RESOURCE_CAPPED "resource_capped" [400] "A configured maximum is reached.";
     INVALID_IS_PROD_FLAG "invalid_is_prod_flag" [400] "The environment `prod` is always a production environment.";
@@ -101,6 +103,8 @@ codes! {
     CONNECTION_REFRESH_BACKOFF "connection_refresh_backoff" [424] "A refresh failed moments ago; the next attempt has to wait.";
     REFRESH_INTERRUPTED "refresh_interrupted" [424] "Patchbay was stopped between refreshing and saving, and the provider no longer honours the old token: the end user must reconnect.";
 
+    MISSING_SIGNATURE "webhook_missing_signature" [401] "The provider's webhook should be signed and is not.";
+    INVALID_SIGNATURE "webhook_invalid_signature" [401] "The provider's webhook is signed with another secret.";
     MISSING_PROVIDER_CONFIG "missing_provider_config" [400] "`provider_config_key` is missing.";
     MISSING_ACCESS_TOKEN "missing_access_token" [400] "The imported OAuth 2 connection has no `access_token`.";
     MISSING_EXPIRES_AT "missing_expires_at" [400] "Say when the access token expires, or `no_expiration: true`.";

@@ -7,8 +7,8 @@ use patchbay_connections::Context;
 use crate::route::Endpoint;
 use crate::status::Readiness;
 use crate::{
-    api_keys, authorize_forms, config, connect_sessions, connections, environments, integrations,
-    legacy_import, metadata, provider_overrides, providers, proxy, status,
+    api_keys, authorize_forms, client_metadata, config, connect_sessions, connections, environments,
+    inbound_events, integrations, legacy_import, metadata, provider_overrides, providers, proxy, status,
 };
 
 /// The routes over `context`; `readiness` is asked by `GET /ready`.
@@ -27,6 +27,8 @@ pub fn routes(context: &Arc<Context>, readiness: &Readiness) -> Vec<Endpoint> {
         connect_sessions::routes(context),
         proxy::routes(context),
         authorize_forms::routes(context),
+        client_metadata::routes(context),
+        inbound_events::routes(context),
     ]
     .into_iter()
     .flatten()

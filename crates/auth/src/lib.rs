@@ -8,12 +8,14 @@
 //!
 //! [`modes`] is the table of auth modes; a mode is one file.
 
+pub mod app;
 pub mod bill;
 pub mod client_credentials;
 pub mod driver;
 pub mod endpoint;
 pub mod forms;
 pub mod jwt;
+pub mod mcp;
 pub mod message;
 pub mod metadata;
 pub mod modes;

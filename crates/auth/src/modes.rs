@@ -68,9 +68,9 @@ pub const fn mode(mode: AuthMode) -> Mode {
         M::Bill => (Form("/auth/bill"), Refresh, Some("BILL"), true),
         M::Signature => (Form("/auth/signature"), Refresh, Some("SIGNATURE"), true),
         M::AwsSigV4 => (Form("/auth/aws-sigv4"), Refresh, Some("AWS_SIGV4"), false),
-        M::App | M::Custom => (Popup, Refresh, Some("APP"), false),
-        M::McpOAuth2 | M::McpOAuth2Generic => (Popup, Refresh, Some("OAUTH2"), false),
-        M::InstallPlugin => (Popup, Test, Some("BASIC"), false),
+        M::App | M::Custom => (Popup, Refresh, Some("APP"), true),
+        M::McpOAuth2 | M::McpOAuth2Generic => (Popup, Refresh, Some("OAUTH2"), true),
+        M::InstallPlugin => (Popup, Test, Some("BASIC"), true),
     };
     Mode {
         mode,

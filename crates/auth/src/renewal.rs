@@ -9,8 +9,9 @@ use patchbay_catalog::Definition;
 use patchbay_catalog::definition::ExtraToken;
 use patchbay_types::connections::RefreshCause;
 use patchbay_types::integrations::IntegrationSecrets;
-use patchbay_types::{Credentials, JsonMap, Secret};
+use patchbay_types::{AuthMode, Credentials, JsonMap, Secret};
 
+use crate::app::{AppError, INSTALLATION_ID};
 use crate::client_credentials::{self, MintError};
 use crate::endpoint::EndpointError;
 use crate::message::{Answer, Call};
@@ -162,6 +163,17 @@ impl From<EndpointError> for RenewError {
     }
 }
 
+impl From<AppError> for RenewError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Rejected(rejection) => Self::Rejected(rejection),
+            AppError::NoToken(rejection) => Self::NoToken(rejection),
+            AppError::NoAnswer(error) => Self::NoAnswer(error),
+            error => Self::Ours(error.to_string()),
+        }
+    }
+}
+
 impl From<MintError> for RenewError {
     fn from(error: MintError) -> Self {
         match error {
@@ -188,6 +200,7 @@ pub fn is_due(
         Credentials::OAuth2Cc(_) | Credentials::Jwt(_) | Credentials::Signature(_) | Credentials::Bill(_) => {
             true
         }
+        Credentials::App(_) => connection_config.contains_key(INSTALLATION_ID),
         // Static, or of modes that are not built yet and therefore never stored.
         _ => false,
     };
@@ -237,6 +250,9 @@ pub fn with_refresh_token(credentials: &Credentials, token: &Secret) -> Credenti
 /// The call that renews.
 pub fn request(input: &RenewInput<'_>, ambient: &Ambient) -> Result<Call, RenewError> {
     match input.credentials {
+        Credentials::OAuth2(old) if input.definition.auth_mode == AuthMode::McpOAuth2Generic => {
+            oauth2::refresh::discovered_request(input, old)
+        }
         Credentials::OAuth2(old) => oauth2::refresh::request(input, old, ambient),
         Credentials::OAuth2Cc(old) => {
             let mint = client_credentials::MintInput::again(input, old);
@@ -327,6 +343,8 @@ const GRANT_IS_GONE: &[&str] = &[
     "interaction_required",
     "consent_required",
     "login_required",
+    // Ours for an app that was uninstalled.
+    "installation_gone",
 ];
 
 /// Errors that mean: the operator's client or the definition is wrong. The grant may well be alive.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use patchbay_auth::app::{self, AppKeys};
 use patchbay_auth::driver::{self, Applicant, ObtainError, Occasion};
 use patchbay_auth::verification;
 use patchbay_catalog::Provider;
@@ -56,6 +57,9 @@ pub enum ConnectionError {
     /// Nothing could be made of the fields.
     #[error(transparent)]
     NotObtained(Box<ObtainError>),
+    /// No token could be minted for the installation.
+    #[error("{0}")]
+    NotMinted(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -128,6 +132,46 @@ pub async fn import_target(
     })
 }
 
+/// An app's installation, as an import names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// The integration's app.
+    pub app_id: String,
+    /// Where it is installed.
+    pub installation_id: String,
+}
+
+/// The credentials of an installation that was made elsewhere: its first token is minted now. `config` gains what
+/// later ones need.
+pub async fn installed(
+    context: &Context,
+    target: &ImportTarget,
+    installation: &Installation,
+    config: &mut JsonMap,
+) -> Result<Credentials, ConnectionError> {
+    let Installation {
+        app_id,
+        installation_id,
+    } = installation;
+    let mode = target.auth_mode();
+    let keys = AppKeys::of(mode, &target.integration.secrets)
+        .map_err(|error| ConnectionError::NotMinted(error.to_string()))?;
+    if keys.id != app_id {
+        return Err(ConnectionError::WrongCredentials(
+            "this integration is of another app: `app_id` differs".to_owned(),
+        ));
+    }
+    if !app::is_installation_id(installation_id) {
+        return Err(ConnectionError::WrongCredentials(
+            "`installation_id` is not one".to_owned(),
+        ));
+    }
+    config.insert(app::INSTALLATION_ID.to_owned(), installation_id.as_str().into());
+    crate::installations::mint(context, &target.provider.definition, &target.integration, config)
+        .await
+        .map_err(|error| ConnectionError::NotMinted(error.to_string()))
+}
+
 /// What an import carries (api-core §9.3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Import {
@@ -172,7 +216,8 @@ pub async fn import(
         provider,
     } = target;
     let auth_mode = target.auth_mode();
-    if mode_of(&import.credentials) != auth_mode {
+    let of_app = auth_mode == AuthMode::Custom && matches!(import.credentials, Credentials::App(_));
+    if mode_of(&import.credentials) != auth_mode && !of_app {
         return Err(ConnectionError::WrongCredentials(format!(
             "this integration takes credentials of type {auth_mode}"
         )));
@@ -293,11 +338,32 @@ pub(crate) struct NewConnection {
     pub(crate) operation: Option<OperationId>,
 }
 
-/// The one way a connection is stored: row, tags, end user and `auth` webhook in one transaction.
+/// What the product is told of a connection that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announce {
+    /// That it was made, or authorized again.
+    Usual,
+    /// Nothing: it does not work yet.
+    Nothing,
+    /// This, whatever was there before.
+    As(AuthOperation),
+}
+
+/// As [`store_and`], told as usual.
 pub(crate) async fn store(
     context: &Context,
     environment: &Arc<Environment>,
     new: NewConnection,
+) -> Result<Connection, ConnectionError> {
+    store_and(context, environment, new, Announce::Usual).await
+}
+
+/// The one way a connection is stored: row, tags, end user and `auth` webhook in one transaction.
+pub(crate) async fn store_and(
+    context: &Context,
+    environment: &Arc<Environment>,
+    new: NewConnection,
+    announce: Announce,
 ) -> Result<Connection, ConnectionError> {
     let (owner, ambient) = (environment.clone(), context.ambient.clone());
     let stored = context
@@ -333,9 +399,16 @@ pub(crate) async fn store(
                 };
                 let fresh = OperationId(ambient.time_ordered_uuid().to_string());
                 let log = conclude(tx, operation, fresh, &conclusion).await?;
-                let mut event = AuthEvent::of(&owner, &connection, auth_mode, done);
-                event.log = Some(&log);
-                enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                let told = match announce {
+                    Announce::Usual => Some(done),
+                    Announce::Nothing => None,
+                    Announce::As(operation) => Some(operation),
+                };
+                if let Some(told) = told {
+                    let mut event = AuthEvent::of(&owner, &connection, auth_mode, told);
+                    event.log = Some(&log);
+                    enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                }
                 tx.notify(Changed::Connection(name_of(&connection)).notice());
                 Ok::<_, ConnectionError>(connection)
             })

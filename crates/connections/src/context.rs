@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchbay_ambient::Ambient;
-use patchbay_catalog::CatalogueHandle;
+use patchbay_catalog::{CatalogueHandle, Definition};
 use patchbay_outbound::Client;
 use patchbay_store::Store;
+use patchbay_types::AuthMode;
 use url::Url;
 
 use crate::caches::Caches;
@@ -93,6 +94,15 @@ impl Context {
         crate::caches::follow_notices(&context);
         crate::usage::start(&context);
         context
+    }
+
+    /// The client for the token endpoints of a provider. Those of servers that end users name are asked with the care
+    /// of proxied requests: private networks are closed unless the operator opened them.
+    pub(crate) fn token_client_of(&self, definition: &Definition) -> &Client {
+        match definition.auth_mode {
+            AuthMode::McpOAuth2Generic => &self.proxy_client,
+            _ => &self.token_client,
+        }
     }
 
     /// Where providers send the browser back: the environment's own URL, or ours.

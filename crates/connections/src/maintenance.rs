@@ -1,4 +1,5 @@
-//! What runs by itself: old rows are purged, and credentials nobody reads are kept alive.
+//! What runs by itself: old rows are purged, credentials nobody reads are kept alive, and accepted webhooks that were
+//! interrupted take effect.
 //!
 //! Each job is one node's at a time, by a lease that outlives a crash by minutes and no more.
 
@@ -14,6 +15,7 @@ use patchbay_types::refreshes::RefreshReason;
 
 use crate::caches::ConnectionName;
 use crate::context::Context;
+use crate::inbound_events;
 use crate::refresh::{self, ReadError};
 use crate::retest;
 
@@ -23,15 +25,20 @@ const SWEEP_EVERY: Duration = Duration::from_hours(1);
 const SWEEP_BATCH: u32 = 500;
 /// How often idle credentials are looked at (auth-flows §24.6).
 const REFRESH_EVERY: Duration = Duration::from_mins(10);
+/// How often accepted webhooks are looked for that have yet to take effect.
+const INBOUND_EVERY: Duration = Duration::from_mins(1);
 /// Credentials unread for this long are looked at.
 const IDLE: Duration = Duration::from_hours(24);
 /// Connections of one page of idle ones.
 const PAGE: u32 = 100;
 
-/// Starts both jobs; they end with the server.
+/// Starts the jobs; they end with the server.
 pub fn start(context: &Arc<Context>) {
     every(context, SWEEP_EVERY, "retention", |context| {
         Box::pin(async move { sweep(&context).await })
+    });
+    every(context, INBOUND_EVERY, "inbound-events", |context| {
+        Box::pin(async move { inbound_events::work_off(&context).await })
     });
     every(context, REFRESH_EVERY, "idle-refresh", |context| {
         Box::pin(async move { refresh_idle(&context).await })

@@ -49,6 +49,32 @@ pub async fn find_by_row(tx: &mut Tx, id: ConnectionRowId) -> Result<Option<Conn
     find_where(tx, "c.id = $1 AND c.deleted_at IS NULL", &params![id]).await
 }
 
+/// A page of an integration's live connections with what their `connection_config` says, oldest row first, those after
+/// `after`. For the rare question that only a sealed setting answers.
+pub async fn configs(
+    tx: &mut Tx,
+    integration: IntegrationId,
+    after: ConnectionRowId,
+    limit: u32,
+) -> Result<Vec<(ConnectionRowId, JsonMap)>, DbError> {
+    let rows = tx
+        .query(
+            "SELECT id, environment_id, connection_id, connection_config FROM connection
+             WHERE integration_id = $1 AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3",
+            &params![integration, after, limit],
+        )
+        .await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let (id, environment) = (columns.next()?, columns.next::<EnvironmentId>()?);
+        let seal = Seal::new(integration, &columns.next::<ConnectionId>()?);
+        let config = open_json(tx, environment, &seal.connection_config, &columns.bytes()?).await?;
+        found.push((id, config));
+    }
+    Ok(found)
+}
+
 /// The row of a live connection of an integration.
 pub async fn find_row(
     tx: &mut Tx,

@@ -11,6 +11,7 @@ pub mod db;
 pub mod deliveries;
 pub mod end_users;
 pub mod environments;
+pub mod inbound_events;
 pub mod integrations;
 pub mod leases;
 mod migrate;

@@ -19,6 +19,7 @@
 //! | `lease` | [`crate::leases`] | one row a name: a fence must never repeat; those of refreshes go with their connection | the purge of the connection |
 //! | `delivery`, `delivery_attempt` | [`crate::deliveries`] | delivered: 7 days, given up: 30 days after the end | [`sweep`] |
 //! | `operation`, `message` | [`crate::operations`] | 15 days | [`sweep`] |
+//! | `inbound_event` | [`crate::inbound_events`] | until it took effect, at most as long as there are attempts | the attempt, the purge of the environment |
 //! | `provider_override` | [`crate::provider_overrides`] | the last 50 versions of a provider | every append |
 //! | `rate_window` | [`crate::rate_windows`] | until a window is over | [`sweep`], an hour later at most |
 //! | `audit_entry` | [`retention`](self) until the audit trail is written | 400 days | [`sweep`] |

@@ -20,6 +20,7 @@ use url::Url;
 use super::client::{self, Usual};
 use super::{ClientOverride, MissingClient, OAuthClient};
 use crate::endpoint::{self, EndpointError};
+use crate::mcp::generic::{Known, MissingMetadata};
 use crate::message::{Answer, Call};
 use crate::metadata::{capture, lookup};
 use crate::rejection::{Rejection, oauth_error};
@@ -64,6 +65,9 @@ pub enum ExchangeError {
     /// The token URL or its parameters cannot be built.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The attempt does not hold what was discovered.
+    #[error(transparent)]
+    MissingMetadata(#[from] MissingMetadata),
     /// No answer.
     #[error("the provider's token endpoint could not be asked: {0}")]
     NoAnswer(#[from] patchbay_outbound::Error),
@@ -81,7 +85,9 @@ impl ExchangeError {
         match self {
             Self::MissingClient(_) => "provider_config_err",
             Self::Endpoint(error) => error.code(),
-            Self::NoAnswer(_) | Self::Rejected(_) | Self::NoToken(_) => "unknown_err",
+            Self::MissingMetadata(_) | Self::NoAnswer(_) | Self::Rejected(_) | Self::NoToken(_) => {
+                "unknown_err"
+            }
         }
     }
 
@@ -120,6 +126,20 @@ pub fn exchange_request(input: &ExchangeInput<'_>, ambient: &Ambient) -> Result<
         usual,
         ambient,
     )?)
+}
+
+/// The token request of the code grant at a server that was discovered (§12.2).
+pub fn discovered_request(input: &ExchangeInput<'_>) -> Result<Call, ExchangeError> {
+    let known = Known::read(input.connection_config)?;
+    let verifier = input.code_verifier.map(Secret::expose).unwrap_or_default();
+    let grant = [
+        ("grant_type", "authorization_code"),
+        ("code", input.code),
+        ("code_verifier", verifier),
+        ("redirect_uri", input.callback_url),
+    ];
+    let secret = input.client_override.get("oauth_client_secret_override");
+    Ok(known.token_request(&grant, secret)?)
 }
 
 /// The second request, where the definition makes one with the answer to the first. None is made after a refusal,

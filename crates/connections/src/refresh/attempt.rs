@@ -73,7 +73,8 @@ impl Attempt<'_> {
             callback_url: &callback_url,
         };
         let ambient = &self.context.ambient;
-        let first = driver::renew(&self.context.token_client, &input, ambient).await;
+        let client = self.context.token_client_of(&provider.definition);
+        let first = driver::renew(client, &input, ambient).await;
         let Err(error) = &first else { return first };
         // The token it gave last, refused twice with a cool-down between: perhaps its rotation never took hold there.
         // Not at the first refusal: where a used token coming back ends the grant, a hiccup must not lead to that.
@@ -87,9 +88,7 @@ impl Attempt<'_> {
                     credentials: &credentials,
                     ..input
                 };
-                driver::renew(&self.context.token_client, &input, ambient)
-                    .await
-                    .or(first)
+                driver::renew(client, &input, ambient).await.or(first)
             }
             None => first,
         }

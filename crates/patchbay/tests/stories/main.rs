@@ -6,14 +6,19 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod apps;
 mod commands;
 mod connect;
 mod exports;
 mod forms;
+mod installations;
 mod limits;
+mod mcp;
 mod nodes;
 mod oauth1;
 mod outages;
+mod plugins;
+mod popups;
 mod process;
 mod retests;
 mod settings;
