@@ -10,6 +10,7 @@ use patchbay_types::credentials::OAuth1;
 use patchbay_types::{AuthMode, Secret};
 
 pub use crate::client_credentials::{MintError, MintInput, Minted};
+pub use crate::introspection::TokenState;
 pub use crate::oauth1::handshake::{HandshakeError, HandshakeInput, RequestToken};
 pub use crate::oauth2::token::{ExchangeError, ExchangeInput, Exchanged};
 pub use crate::obtain::{Applicant, ObtainError, Obtained, Occasion};
@@ -21,7 +22,7 @@ use crate::message::{Answer, Call};
 use crate::oauth1::handshake::{self, Leg};
 use crate::oauth2::token::Second;
 use crate::obtain::{Conversation, Turn};
-use crate::{bill, client_credentials, oauth2, renewal, signed_tokens, wsse};
+use crate::{bill, client_credentials, introspection, oauth2, renewal, signed_tokens, wsse};
 
 /// Longest a token endpoint is waited for, redirects and body included. Whoever holds a lease over a renewal holds
 /// it longer than this, so that nobody else begins one while ours may still be answered.
@@ -122,6 +123,18 @@ pub async fn renew(
         renewal::keep_extra(input, extra, answer.as_ref(), ambient.now(), &mut renewal);
     }
     Ok(renewal)
+}
+
+/// Asks whether a token is still good. Without such an endpoint it is not known to be.
+pub async fn introspect(
+    client: &Client,
+    input: &RenewInput<'_>,
+    ambient: &Ambient,
+) -> Result<TokenState, RenewError> {
+    match introspection::request(input, ambient)? {
+        Some(call) => Ok(introspection::read(&send(client, call, ambient).await?)),
+        None => Ok(TokenState::Ended),
+    }
 }
 
 fn outcome(second: Option<&Result<Answer, Error>>) -> Second<'_> {

@@ -24,7 +24,7 @@ use crate::encode;
 use crate::fields::{access_token, field};
 use crate::message::ClientCertificate;
 use crate::oauth1::{self, SignatureMethod, Signer, Stamp};
-use variables::Variables;
+pub(crate) use variables::Variables;
 
 /// On whose behalf.
 #[derive(Clone, Copy, Debug)]

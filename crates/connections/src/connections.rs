@@ -28,6 +28,7 @@ use crate::caches::{Changed, ConnectionName};
 use crate::context::Context;
 use crate::logbook::{Conclusion, conclude};
 use crate::outbox::{AuthEvent, enqueue_auth};
+use crate::steps;
 
 /// Why a connection could not be imported, patched or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -300,7 +301,8 @@ pub(crate) async fn store(
     new: NewConnection,
 ) -> Result<Connection, ConnectionError> {
     let (owner, ambient) = (environment.clone(), context.ambient.clone());
-    let stored = context
+    let steps_of = steps::NoteContext::of(context);
+    let (stored, pending) = context
         .store
         .write(move |tx| {
             Box::pin(async move {
@@ -333,16 +335,21 @@ pub(crate) async fn store(
                 };
                 let fresh = OperationId(ambient.time_ordered_uuid().to_string());
                 let log = conclude(tx, operation, fresh, &conclusion).await?;
+                let pending = steps::note(tx, &steps_of, &connection).await?;
                 let mut event = AuthEvent::of(&owner, &connection, auth_mode, done);
                 event.log = Some(&log);
+                if pending.is_some() {
+                    // The product should find the connection complete; steps that are done sooner bring it forward.
+                    event.not_before = tx.now().checked_add(steps::PATIENCE).ok();
+                }
                 enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
                 tx.notify(Changed::Connection(name_of(&connection)).notice());
-                Ok::<_, ConnectionError>(connection)
+                Ok::<_, ConnectionError>((connection, pending))
             })
         })
         .await?;
     context.caches.forget(&Changed::Connection(name_of(&stored)));
-    Ok(stored)
+    Ok(steps::after_connecting(context, stored, pending).await)
 }
 
 async fn link_end_user(
@@ -485,7 +492,8 @@ pub async fn write_metadata(
     Ok(())
 }
 
-/// Deletes a connection; purged 31 days later. The `auth` webhook with operation `deletion` is written with it.
+/// Deletes a connection; purged 31 days later. The provider is told first, if its definition says how; that it may not
+/// listen changes nothing. The `auth` webhook with operation `deletion` is written with the deletion.
 pub async fn delete(
     context: &Context,
     environment: &Arc<Environment>,
@@ -497,6 +505,9 @@ pub async fn delete(
         context.ambient.clone(),
         context.catalogue.clone(),
     );
+    if let Some(connection) = crate::refresh::find(context, name).await? {
+        steps::before_deleting(context, &connection).await;
+    }
     context
         .store
         .write(move |tx| {

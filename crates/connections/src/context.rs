@@ -37,6 +37,8 @@ pub struct Context {
     pub(crate) flights: Flights,
     /// Credentials that upstreams rejected although they were fresh.
     pub(crate) rejections: Rejections,
+    /// What providers said of tokens that name no end.
+    pub(crate) introspections: crate::introspection::Introspections,
     /// Last-used and last-fetched times on their way to the store.
     pub(crate) usage: Usage,
 }
@@ -88,6 +90,7 @@ impl Context {
             caches: Caches::new(),
             flights: Flights::default(),
             rejections: Rejections::new(),
+            introspections: crate::introspection::Introspections::default(),
             usage: Usage::default(),
         });
         crate::caches::follow_notices(&context);

@@ -14,6 +14,7 @@ pub mod deliveries;
 pub mod environments;
 mod failed_attempts;
 pub mod integrations;
+mod introspection;
 mod logbook;
 pub mod maintenance;
 mod outbox;
@@ -22,6 +23,7 @@ pub mod rate_limits;
 pub mod refresh;
 pub mod results;
 mod retest;
+pub mod steps;
 pub mod submissions;
 mod usage;
 

@@ -23,6 +23,8 @@ const SWEEP_EVERY: Duration = Duration::from_hours(1);
 const SWEEP_BATCH: u32 = 500;
 /// How often idle credentials are looked at (auth-flows §24.6).
 const REFRESH_EVERY: Duration = Duration::from_mins(10);
+/// How often steps that a crash or an outage left behind are looked for.
+const STEPS_EVERY: Duration = Duration::from_secs(30);
 /// Credentials unread for this long are looked at.
 const IDLE: Duration = Duration::from_hours(24);
 /// Connections of one page of idle ones.
@@ -32,6 +34,9 @@ const PAGE: u32 = 100;
 pub fn start(context: &Arc<Context>) {
     every(context, SWEEP_EVERY, "retention", |context| {
         Box::pin(async move { sweep(&context).await })
+    });
+    every(context, STEPS_EVERY, "provider-steps", |context| {
+        Box::pin(async move { crate::steps::catch_up(&context).await })
     });
     every(context, REFRESH_EVERY, "idle-refresh", |context| {
         Box::pin(async move { refresh_idle(&context).await })

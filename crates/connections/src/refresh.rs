@@ -151,7 +151,11 @@ pub(crate) async fn read_because(
         if given_up && wish.heeds_gate() {
             return Err(ReadError::Exhausted(connection));
         }
-        return Ok(connection);
+        if !crate::introspection::is_over(context, name, &connection).await {
+            return Ok(connection);
+        }
+        let newer = force_after_rejection(context, name, connection.generation).await;
+        return Ok(newer.unwrap_or(connection));
     }
     if wish.heeds_gate()
         && let Some(refusal) = policy::gate(&connection, now)

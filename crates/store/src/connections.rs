@@ -206,12 +206,13 @@ pub async fn set_metadata(
     Ok(MetadataSaved::Saved)
 }
 
-/// Merges `changes` over the connection config of a live connection, key by key, and answers the result; `None`
-/// if there is no such connection.
-pub async fn merge_connection_config(
+/// Merges `changes` over the connection config of a live connection, key by key, without the keys `removed`, and
+/// answers the result; `None` if there is no such connection.
+pub async fn change_connection_config(
     tx: &mut Tx,
     id: ConnectionRowId,
     changes: &JsonMap,
+    removed: &[String],
 ) -> Result<Option<JsonMap>, DbError> {
     let sql = format!(
         "SELECT environment_id, integration_id, connection_id, connection_config FROM connection \
@@ -225,7 +226,8 @@ pub async fn merge_connection_config(
     let environment: EnvironmentId = columns.next()?;
     let seal = Seal::new(columns.next()?, &columns.next::<ConnectionId>()?);
     let stored: JsonMap = open_json(tx, environment, &seal.connection_config, &columns.bytes()?).await?;
-    let config = merged(stored, changes);
+    let mut config = merged(stored, changes);
+    config.retain(|key, _| !removed.contains(key));
     let sealed = seal_json(tx, environment, &seal.connection_config, &config).await?;
     tx.execute(
         "UPDATE connection SET connection_config = $2, updated_at = $3 WHERE id = $1",
@@ -347,7 +349,12 @@ pub(crate) async fn soft_delete_of_environment(tx: &mut Tx, id: EnvironmentId) -
 }
 
 /// Tables whose rows end with the life of their connection.
-const DEPENDENTS: [&str; 3] = ["connection_tag", "connection_error", "refresh_intent"];
+const DEPENDENTS: [&str; 4] = [
+    "connection_tag",
+    "connection_error",
+    "refresh_intent",
+    "provider_step",
+];
 
 async fn soft_delete_where(tx: &mut Tx, condition: &str, owner: Value) -> Result<(), DbError> {
     for table in DEPENDENTS {

@@ -16,6 +16,7 @@ pub mod leases;
 mod migrate;
 pub mod operations;
 pub mod provider_overrides;
+pub mod provider_steps;
 pub mod rate_windows;
 pub mod refreshes;
 pub mod retention;

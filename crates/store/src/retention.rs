@@ -15,6 +15,7 @@
 //! | `connect_session` | [`crate::connect_sessions`] | 2 days after their token expired (an authorization under way still reads them) | [`sweep`] |
 //! | `auth_attempt` | [`crate::auth_attempts`] | until their callback, at most 2 days | the callback, [`sweep`] |
 //! | `refresh_intent` | [`crate::refreshes`] | until the answer is saved or the connection deleted | the save, the deletion |
+//! | `provider_step` | [`crate::provider_steps`] | until the steps are done or given up, or the connection deleted | the save, the deletion |
 //! | `refresh_event` | [`crate::refreshes`] | the last 50 of a connection | every append, the purge of the connection |
 //! | `lease` | [`crate::leases`] | one row a name: a fence must never repeat; those of refreshes go with their connection | the purge of the connection |
 //! | `delivery`, `delivery_attempt` | [`crate::deliveries`] | delivered: 7 days, given up: 30 days after the end | [`sweep`] |

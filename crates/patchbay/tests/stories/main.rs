@@ -17,6 +17,7 @@ mod outages;
 mod process;
 mod retests;
 mod settings;
+mod steps;
 mod trust;
 mod webhooks;
 mod wire;
