@@ -49,6 +49,9 @@ pub enum RenewError {
     /// The provider refused.
     #[error(transparent)]
     Rejected(Rejection),
+    /// The provider refused a client that is the end user's own.
+    #[error(transparent)]
+    RejectedClient(Rejection),
     /// The provider answered success without a token in it.
     #[error("no access token found: {0}")]
     NoToken(Rejection),
@@ -74,6 +77,11 @@ impl RenewError {
     pub fn cause(&self) -> RefreshCause {
         match self {
             Self::Rejected(rejection) => blame(rejection),
+            // Not the operator's to mend: whoever entered it must enter another.
+            Self::RejectedClient(rejection) => match blame(rejection) {
+                RefreshCause::Ours => RefreshCause::ProviderRefused,
+                cause => cause,
+            },
             Self::NoToken(_) => RefreshCause::ProviderDown,
             Self::NoAnswer(error) => blame_silence(error),
             Self::SignIn(error) => match &**error {
@@ -93,7 +101,9 @@ impl RenewError {
             Self::NoAnswer(error) => error.may_have_been_sent(),
             Self::NoToken(_) => true,
             // Written by a gateway that lost the answer.
-            Self::Rejected(rejection) => matches!(rejection.status, 502 | 504),
+            Self::Rejected(rejection) | Self::RejectedClient(rejection) => {
+                matches!(rejection.status, 502 | 504)
+            }
             // Signing in uses nothing up.
             Self::SignIn(_) | Self::Ours(_) => false,
         }
@@ -113,7 +123,9 @@ impl RenewError {
     /// The provider's refusal, if it made one.
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Rejected(rejection) | Self::NoToken(rejection) => Some(rejection),
+            Self::Rejected(rejection) | Self::RejectedClient(rejection) | Self::NoToken(rejection) => {
+                Some(rejection)
+            }
             Self::SignIn(error) => match &**error {
                 ObtainError::Refused { rejection, .. } | ObtainError::Unreadable { rejection, .. } => {
                     Some(rejection)
@@ -165,7 +177,7 @@ impl From<EndpointError> for RenewError {
 impl From<MintError> for RenewError {
     fn from(error: MintError) -> Self {
         match error {
-            MintError::Rejected(rejection) => Self::Rejected(rejection),
+            MintError::Rejected(rejection) => Self::RejectedClient(rejection),
             MintError::NoToken(rejection) => Self::NoToken(rejection),
             MintError::NoAnswer(error) => Self::NoAnswer(error),
             MintError::Endpoint(_) | MintError::Key(_) => Self::Ours(error.to_string()),

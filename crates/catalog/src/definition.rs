@@ -129,6 +129,9 @@ pub struct Definition {
     pub expires_in_milliseconds: bool,
     /// Refresh this many seconds before the end; the format's default is 900.
     pub token_expiration_buffer: Option<u64>,
+    /// Refresh at least this often, in hours, whether anybody needs it or not: for providers whose refresh tokens die
+    /// of disuse. Patchbay's own.
+    pub refresh_every_hours: Option<u64>,
     /// Refresh endpoint, if not the token endpoint.
     pub refresh_url: Option<Template>,
     /// Body of a refresh.
@@ -419,6 +422,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
             .choice("expires_in_unit", &[("milliseconds", true), ("seconds", false)])
             .unwrap_or(false),
         token_expiration_buffer: reader.count("token_expiration_buffer"),
+        refresh_every_hours: reader.count("refresh_every_hours"),
         refresh_url: reader.template("refresh_url", fallback),
         refresh_params: reader.tree("refresh_params", fallback),
         token_client: reader.section("token_client", token_client::read).map(Box::new),

@@ -19,8 +19,8 @@ use patchbay_types::integrations::Integration;
 use patchbay_types::operations::OperationState;
 use patchbay_types::tags::TagIssue;
 use patchbay_types::{
-    AuthMode, ConnectionId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap, OperationId, Tags,
-    Timestamp,
+    AuthMode, ConnectionId, ConnectionRowId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap,
+    OperationId, Tags, Timestamp,
 };
 
 use crate::admission::preconfigured;
@@ -70,6 +70,14 @@ pub async fn list(
     context
         .store
         .read(move |tx| Box::pin(async move { connections::list(tx, environment, &filter).await }))
+        .await
+}
+
+/// A live connection by its row.
+pub async fn by_row(context: &Context, row: ConnectionRowId) -> Result<Option<Connection>, DbError> {
+    context
+        .store
+        .read(move |tx| Box::pin(async move { connections::find_by_row(tx, row).await }))
         .await
 }
 

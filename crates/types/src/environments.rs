@@ -119,6 +119,8 @@ pub struct WebhookSettings {
     pub on_auth_creation: bool,
     /// `auth` with operation `refresh`.
     pub on_auth_refresh_error: bool,
+    /// Repeat the announcement of a failing connection every so many hours while it fails; 0 does not.
+    pub refresh_error_reminder_hours: u32,
     /// `auth` with operation `deletion`.
     pub on_connection_deletion: bool,
     /// `sync` success even if nothing changed.
@@ -136,6 +138,7 @@ impl Default for WebhookSettings {
             secondary_url: None,
             on_auth_creation: true,
             on_auth_refresh_error: true,
+            refresh_error_reminder_hours: 0,
             on_connection_deletion: false,
             on_sync_completion_always: true,
             on_sync_error: true,

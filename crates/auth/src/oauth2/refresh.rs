@@ -10,7 +10,7 @@ use patchbay_types::time::millis_z;
 use patchbay_types::{AuthMode, Credentials, JsonMap, Secret};
 
 use super::token::{
-    Reading, Second, Unreadable, accepts, authenticated, end_of, no_usual, refresh_call, refresh_rules,
+    Reading, Second, Unit, Unreadable, accepts, authenticated, end_of, no_usual, refresh_call, refresh_rules,
     refresh_token_of,
 };
 use super::{OAuthClient, client};
@@ -195,7 +195,7 @@ pub(crate) fn read(
 fn prolonged(old: &OAuth2, object: &JsonMap, rules: &TokenAnswer, now: Timestamp) -> Renewal {
     let mut tokens = old.clone();
     let root = client::rooted(object, rules.root.as_deref());
-    tokens.expires_at = end_of(object, root, rules, rules.life_s, now);
+    tokens.expires_at = end_of(object, root, rules, rules.life_s, Unit::Seconds, now);
     if let Some(end) = tokens.expires_at {
         tokens.raw.0.insert("expires_at".to_owned(), millis_z(end).into());
     }

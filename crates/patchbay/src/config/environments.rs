@@ -24,7 +24,12 @@ pub enum EnvironmentKind {
     Choice(&'static [&'static str]),
     /// Text of at most this many characters.
     Text(usize),
+    /// A whole number of hours, at most a year's; 0 for never.
+    Hours,
 }
+
+/// A year's.
+pub const MOST_HOURS: u32 = 8760;
 
 /// A setting of an environment.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +130,19 @@ pub const ENVIRONMENT_SETTINGS: &[EnvironmentSetting] = &[
         on_auth_refresh_error,
         "Send `auth` webhooks when credentials can no longer be refreshed."
     ),
+    EnvironmentSetting {
+        key: "webhooks.refresh_error_reminder_hours",
+        kind: EnvironmentKind::Hours,
+        visibility: Visibility::Public,
+        help: "Send that webhook again every so many hours while a connection goes on failing; 0 sends it once.",
+        example: "24",
+        since: "0.1.0",
+        get: |settings| Some(settings.webhooks.refresh_error_reminder_hours.to_string()),
+        set: |settings, text| {
+            let hours = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+            settings.webhooks.refresh_error_reminder_hours = hours;
+        },
+    },
     webhook_switch!(
         on_connection_deletion,
         "Send `auth` webhooks when a connection is deleted."
@@ -406,6 +424,13 @@ fn canonical(kind: EnvironmentKind, text: &str) -> Result<String, Invalid> {
         EnvironmentKind::Colour => values::colour(text).map(|()| text.to_owned()),
         EnvironmentKind::Choice(words) => values::choice(text, words).map(str::to_owned),
         EnvironmentKind::Text(longest) => limit(text, longest, "text").map(|()| text.to_owned()),
+        EnvironmentKind::Hours => match text.trim().parse::<u32>() {
+            Ok(hours) if hours <= MOST_HOURS => Ok(hours.to_string()),
+            _ => Err(Invalid::new(
+                "is not a number of hours",
+                format!("write a whole number from 0 to {MOST_HOURS}"),
+            )),
+        },
     }
 }
 
@@ -466,6 +491,7 @@ mod tests {
                 EnvironmentKind::Colour => "#123456",
                 EnvironmentKind::Choice(words) => words[0],
                 EnvironmentKind::Text(_) => "text",
+                EnvironmentKind::Hours => "12",
             };
             let mut settings = EnvironmentSettings::default();
             patch("dev", &[(setting.key, Some(text))])
