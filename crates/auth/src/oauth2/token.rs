@@ -392,7 +392,14 @@ impl Reading<'_> {
         // Some providers refuse with status 200 and an error in the body.
         let refused = object.contains_key("error") && oauth_error(&object).is_some();
         let alternate = self.definition.alternate_access_token_response_path.as_deref();
-        match parse(object, self.rules, life_s, alternate, Unit::of(self.definition), self.now) {
+        match parse(
+            object,
+            self.rules,
+            life_s,
+            alternate,
+            Unit::of(self.definition),
+            self.now,
+        ) {
             Some(credentials) => Ok((credentials, metadata)),
             None if refused => Err(Unreadable::Rejected(Rejection::read(first, self.secrets))),
             None => Err(Unreadable::NoToken(Rejection::read(first, self.secrets))),
@@ -530,7 +537,14 @@ mod tests {
     fn parsed(value: Value, alternate: Option<&str>) -> Option<OAuth2> {
         let now = "2026-08-21T10:00:00Z".parse().unwrap();
         match value {
-            Value::Object(object) => parse(object, &TokenAnswer::default(), None, alternate, Unit::Seconds, now),
+            Value::Object(object) => parse(
+                object,
+                &TokenAnswer::default(),
+                None,
+                alternate,
+                Unit::Seconds,
+                now,
+            ),
             other => panic!("{other} is no object"),
         }
     }

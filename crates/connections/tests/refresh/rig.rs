@@ -354,6 +354,7 @@ impl Journey<'_> {
             end_user: None,
             webhook_url_override: Change::Keep,
             verification: Verification::Required,
+            assertion_option: JsonMap::new(),
         };
         let connection = connections::import(node, &self.rig.environment, &target, import)
             .await
