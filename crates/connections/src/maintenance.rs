@@ -27,9 +27,9 @@ const SWEEP_EVERY: Duration = Duration::from_hours(1);
 const SWEEP_BATCH: u32 = 500;
 /// How often idle credentials are looked at (auth-flows §24.6).
 const REFRESH_EVERY: Duration = Duration::from_mins(10);
-/// Credentials unread for this long are looked at.
+/// Credentials unread for this long are looked at, at the latest.
 const IDLE: Duration = Duration::from_hours(24);
-/// Later by up to so much, each connection by its own share: what came at once does not fall due at once.
+/// Sooner by up to so much, each connection by its own share: what came at once does not fall due at once.
 const IDLE_SPREAD: Duration = Duration::from_hours(4);
 /// A round ends before its lease does.
 const ROUND: Duration = Duration::from_mins(9);
@@ -119,7 +119,7 @@ pub async fn look_after(context: &Arc<Context>) -> Result<(), DbError> {
 
 async fn refresh_idle(context: &Arc<Context>, round: &Round) -> Result<(), DbError> {
     let now = context.ambient.now();
-    let before = ago(now, IDLE);
+    let before = ago(now, IDLE.saturating_sub(IDLE_SPREAD));
     let mut cursor = None;
     while !round.is_over(context) {
         let page = context
@@ -128,9 +128,9 @@ async fn refresh_idle(context: &Arc<Context>, round: &Round) -> Result<(), DbErr
             .await?;
         let Some(last) = page.last() else { break };
         cursor = Some(last.cursor());
-        let due = page
-            .into_iter()
-            .filter(|stale| stale.last_fetched_at < ago(now, IDLE + share(stale.id, IDLE_SPREAD)));
+        let due = page.into_iter().filter(|stale| {
+            stale.last_fetched_at < ago(now, IDLE.saturating_sub(share(stale.id, IDLE_SPREAD)))
+        });
         round.tend(context, due, RefreshReason::Background).await;
     }
     Ok(())

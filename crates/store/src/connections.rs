@@ -17,8 +17,8 @@ use patchbay_types::{
 pub use list::list;
 pub use refresh::{
     FailureSaved, RefreshSaved, StaleConnection, StaleCursor, TestSaved, failing_page,
-    forget_expired_previous_tokens, remember_reminder, save_refresh_failure, save_refreshed, save_tested, stale_page,
-    unrefreshed_page,
+    forget_expired_previous_tokens, remember_reminder, save_refresh_failure, save_refreshed, save_tested,
+    stale_page, unrefreshed_page,
 };
 
 use crate::columns::{
