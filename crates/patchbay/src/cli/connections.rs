@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use patchbay_connections::{connections, refresh};
-use patchbay_types::connections::{Connection, ConnectionFilter, ConnectionSummary};
+use patchbay_types::connections::{Connection, ConnectionFilter, ConnectionSummary, RefreshCause};
 use patchbay_types::environments::Environment;
 use patchbay_types::refreshes::RefreshEvent;
 use serde::Serialize;
@@ -194,7 +194,7 @@ fn show(shown: &Shown, out: &mut Output<'_>) -> anyhow::Result<()> {
         out.line("never refreshed")?;
     }
     for event in &shown.timeline {
-        let outcome = event.cause.map_or("ok", |cause| cause.as_str());
+        let outcome = event.cause.map_or("ok", RefreshCause::as_str);
         let detail = event.detail.as_deref().map(|detail| format!(": {detail}"));
         out.line(format!(
             "  {} UTC, {}: {outcome}{}",

@@ -68,8 +68,9 @@ patchbay_store::both_backends! {
         let failing = server.operator.json("connections list --failing --json").await;
         assert_eq!((failing.as_array().unwrap().len(), &failing[0]["connection_id"]), (1, &json!("c1")));
         let basic = BASE64.encode(format!(":{DEV_KEY}").as_bytes());
-        let overview = server.api.anonymous().request("GET", "/overview").header("authorization", &format!("Basic {basic}"));
-        let page = overview.send().await;
+        let browser = server.api.anonymous();
+        let header = format!("Basic {basic}");
+        let page = browser.request("GET", "/overview").header("authorization", &header).send().await;
         assert!(page.text.contains("near its end: <strong>the provider refused</strong>"), "{}", page.text);
 
         world.clock.advance(Duration::from_secs(30));
