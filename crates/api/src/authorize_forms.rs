@@ -13,6 +13,7 @@ use patchbay_connections::Context;
 use patchbay_connections::admission::{Refusal, Wish};
 use patchbay_connections::connections::ConnectionError;
 use patchbay_connections::integrations;
+use patchbay_connections::outbound_installations;
 use patchbay_connections::submissions::{self, SubmitError};
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::{AuthMode, JsonMap, Secret};
@@ -104,13 +105,36 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 "oauth_client_secret_override",
             ]),
         ),
-        refused(context, "/auth/two-step/{providerConfigKey}", AuthMode::TwoStep),
-        refused(context, "/auth/aws-sigv4/{providerConfigKey}", AuthMode::AwsSigV4),
-        refused(
+        served(
             context,
-            "/auth/oauth-outbound/{providerConfigKey}",
-            AuthMode::OAuth2,
+            "/auth/two-step/{providerConfigKey}",
+            "Connect with fields that are exchanged for a token",
+            Form::TwoStep,
+            Some(
+                object()
+                    .loose()
+                    .field("type", string().optional())
+                    .field("assertionOption", object().loose().optional())
+                    .into(),
+            ),
         ),
+        served(
+            context,
+            "/auth/aws-sigv4/{providerConfigKey}",
+            "Connect with an AWS role that is assumed",
+            Form::AwsSigV4,
+            fields(&["role_arn", "region"]),
+        ),
+        Route::post("/auth/oauth-outbound/{providerConfigKey}")
+            .tag("authorization")
+            .summary("Prepare a connection for an app that is installed from the provider's side")
+            .auth(Auth::Query)
+            .params::<ByKey>(by_key())
+            .query::<JsonMap>(browser_query())
+            .payload(BodyMode::Bytes, None)
+            .responds::<Connected>(200)
+            .errors(&REFUSALS)
+            .handler(context, outbound),
     ]
 }
 
@@ -228,6 +252,8 @@ fn served(
         submissions::Endpoint::Jwt => &JWT,
         submissions::Endpoint::Signature => &SIGNATURE,
         submissions::Endpoint::Bill => &BILL,
+        submissions::Endpoint::TwoStep => &TWO_STEP,
+        submissions::Endpoint::AwsSigV4 => &AWS,
         _ => &[&codes::CONNECTION_TEST_FAILED],
     };
     Route::post(path)
@@ -255,15 +281,43 @@ static SIGNATURE: [&Code; 2] = [
     &codes::SIGNATURE_TOKEN_GENERATION_ERROR,
 ];
 static BILL: [&Code; 2] = [&codes::CONNECTION_TEST_FAILED, &codes::MISSING_TOKEN_URL];
-/// Why nothing could be made of typed fields, in any mode.
-pub(crate) static NOT_OBTAINED: [&Code; 6] = [
+static TWO_STEP: [&Code; 7] = [
+    &codes::TWO_STEP_CREDENTIALS_FETCH_ERROR,
+    &codes::INVALID_TWO_STEP_CREDENTIALS,
+    &codes::MISSING_TOKEN_URL,
     &codes::MISSING_TOKEN_BODY,
     &codes::MISSING_SIGNATURE_TYPE,
     &codes::FAILED_TO_GENERATE,
     &codes::FAILED_TO_SIGN,
-    &codes::SIGNATURE_TOKEN_GENERATION_ERROR,
-    &codes::MISSING_TOKEN_URL,
 ];
+static AWS: [&Code; 9] = [
+    &codes::CONNECTION_TEST_FAILED,
+    &codes::MISSING_AWS_SIGV4_SERVICE,
+    &codes::MISSING_AWS_SIGV4_STS_ENDPOINT,
+    &codes::MISSING_AWS_SIGV4_BUILTIN_CREDENTIALS,
+    &codes::MISSING_AWS_SIGV4_REGION,
+    &codes::MISSING_AWS_SIGV4_ROLE_ARN,
+    &codes::MISSING_AWS_SIGV4_EXTERNAL_ID,
+    &codes::INVALID_AWS_SIGV4_CONFIG,
+    &codes::AWS_SIGV4_STS_REQUEST_FAILED,
+];
+
+/// Why an import could not make the credentials of its mode.
+pub(crate) fn not_obtained_codes() -> Vec<&'static Code> {
+    let all = JWT
+        .iter()
+        .chain(&SIGNATURE)
+        .chain(&BILL)
+        .chain(&TWO_STEP)
+        .chain(&AWS);
+    let mut codes: Vec<&'static Code> = Vec::new();
+    for code in all {
+        if !codes.contains(code) && **code != codes::CONNECTION_TEST_FAILED {
+            codes.push(code);
+        }
+    }
+    codes
+}
 
 static REFUSALS: [&Code; 6] = [
     &codes::UNKNOWN_PROVIDER_CONFIG,
@@ -385,6 +439,17 @@ fn field_issue(error: &FieldError) -> Issue {
     };
     let message = error.to_string();
     Issue::custom(&[group, &error.name], message)
+}
+
+async fn outbound(context: Arc<Context>, call: Call<ByKey, JsonMap, Empty>) -> Result<Reply, ApiError> {
+    let session = session_for(call.principal()?, &call.params.key, &call.query)?;
+    let wish = wish(&call.params.key, &call.query);
+    let made = outbound_installations::begin(&context, session, wish).await;
+    let made = made.map_err(|error| failure(error, submissions::Endpoint::Unauthenticated))?;
+    Reply::json(&Connected {
+        provider_config_key: made.provider_config_key,
+        connection_id: made.connection_id,
+    })
 }
 
 fn refused(context: &Arc<Context>, path: &'static str, mode: AuthMode) -> Endpoint {

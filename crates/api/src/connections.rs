@@ -10,6 +10,7 @@ use patchbay_catalog::forms::{FieldError, Group};
 use patchbay_connections::Context;
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::connections::{self, ConnectionError, Patch};
+use patchbay_connections::installations;
 use patchbay_connections::refresh::{self, Freshness, ReadError};
 use patchbay_types::connections::{Connection, ConnectionFilter, RefreshCause};
 use patchbay_types::end_users::EndUserInput;
@@ -19,7 +20,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::import::{ImportBody, import, import_body};
-pub(crate) use self::import::{names_an_account, not_built};
+pub(crate) use self::import::names_an_account;
 pub(crate) use self::shape::{EndUser, Shown, Success};
 use self::shape::{List, Listed, Reveal, shown};
 use crate::codes;
@@ -84,10 +85,9 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 &codes::RESOURCE_CAPPED,
                 &codes::CONNECTION_TEST_FAILED,
                 &codes::CONNECTION_VALIDATION_FAILED,
-                &codes::FEATURE_NOT_BUILT,
                 &codes::SERVER_ERROR,
             ])
-            .errors(&crate::authorize_forms::NOT_OBTAINED)
+            .errors(&crate::authorize_forms::not_obtained_codes())
             .handler(context, import),
         Route::patch("/connections/{connectionId}")
             .tag("connections")
@@ -290,8 +290,6 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
         );
         return Reply::json(&body);
     }
-    // `refresh_github_app_jwt_token` speaks of the app's own JWT, which only GitHub Apps' connections have; the
-    // access token is not its business.
     let freshness = if call.query.force_refresh {
         Freshness::Forced
     } else {
@@ -302,15 +300,14 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
     } else {
         Reveal::WithoutRefreshTokens
     };
-    match refresh::read(&context, &name, freshness).await {
-        Ok(connection) => Reply::json(&shown(
-            &connection,
-            reveal,
-            Some(context.ambient.now()),
-            time::millis_offset,
-        )),
-        Err(error) => Err(unreadable(&error, context.ambient.now())),
+    let mut connection = refresh::read(&context, &name, freshness)
+        .await
+        .map_err(|error| unreadable(&error, context.ambient.now()))?;
+    if call.query.refresh_github_app_jwt_token {
+        connection = installations::with_fresh_jwt(&context, connection).await?;
     }
+    let now = Some(context.ambient.now());
+    Reply::json(&shown(&connection, reveal, now, time::millis_offset))
 }
 
 /// Which of the two is unknown: the integration or the connection.
@@ -425,6 +422,7 @@ fn refused(error: ConnectionError) -> ApiError {
             ApiError::invalid(Layer::Body, errors.iter().map(issue).collect())
         }
         ConnectionError::NotObtained(error) => crate::authorize_forms::not_obtained(&error),
+        ConnectionError::NotMinted(words) => ApiError::new(&codes::SERVER_ERROR).message(words),
         ConnectionError::Store(error) => error.into(),
     }
 }

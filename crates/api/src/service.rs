@@ -50,6 +50,9 @@ struct Metrics {
     seconds: metrics::Histogram,
 }
 
+/// Headers that every response receives, at most, and the transport's own.
+const ADDED_HEADERS: usize = 16;
+
 /// Answers a page to a browser for paths no route has.
 pub type Fallback = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
@@ -137,6 +140,8 @@ impl Service {
             Found::OtherMethods(allow) => (inner.other_method(&request, &allow), None),
             Found::Nothing => (inner.nothing(request).await, None),
         };
+        // Once for all that is added below.
+        response.headers_mut().reserve(ADDED_HEADERS);
         inner.options.cors.apply(cors, response.headers_mut());
         let may_be_framed = response.extensions().get::<MayBeFramed>().is_some();
         guard::secure(response.headers_mut(), may_be_framed);

@@ -7,9 +7,15 @@ use patchbay_catalog::Definition;
 use patchbay_outbound::backoff::retry_after;
 use patchbay_outbound::{Client, Error, FetchRequest, FetchResponse, Identity, Limits};
 use patchbay_types::credentials::OAuth1;
-use patchbay_types::{AuthMode, Secret};
+use patchbay_types::{AuthMode, Credentials, JsonMap, Secret};
+use serde_json::Value;
+use url::Url;
 
+pub use crate::app::{AppError, AppInput};
 pub use crate::client_credentials::{MintError, MintInput, Minted};
+pub use crate::introspection::TokenState;
+pub use crate::mcp::generic::{Becoming, Discovered, DiscoveryError};
+pub use crate::mcp::{ClientProfile, RegisteredClient, RegistrationError};
 pub use crate::oauth1::handshake::{HandshakeError, HandshakeInput, RequestToken};
 pub use crate::oauth2::token::{ExchangeError, ExchangeInput, Exchanged};
 pub use crate::obtain::{Applicant, ObtainError, Obtained, Occasion};
@@ -17,11 +23,15 @@ pub use crate::renewal::{RenewError, RenewInput, Renewal};
 
 use tokio::time::Instant;
 
+use crate::mcp::generic::{self, Resource, Server};
 use crate::message::{Answer, Call};
 use crate::oauth1::handshake::{self, Leg};
 use crate::oauth2::token::Second;
 use crate::obtain::{Conversation, Turn};
-use crate::{bill, client_credentials, oauth2, renewal, signed_tokens, wsse};
+use crate::request::{self, BuildError, Subject, Wanted};
+use crate::{
+    app, aws_sigv4, bill, client_credentials, introspection, mcp, oauth2, renewal, signed_tokens, two_step, wsse,
+};
 
 /// Longest a token endpoint is waited for, redirects and body included. Whoever holds a lease over a renewal holds
 /// it longer than this, so that nobody else begins one while ours may still be answered.
@@ -99,12 +109,224 @@ async fn walk(client: &Client, mut leg: Leg<'_>, ambient: &Ambient) -> Result<An
     Err(Error::TooManyRedirects { limit: REDIRECTS }.into())
 }
 
+/// A token of an installation (APP, CUSTOM), and what it leaves in `connection_config`.
+pub async fn mint_app_token(
+    client: &Client,
+    input: &AppInput<'_>,
+    ambient: &Ambient,
+) -> Result<app::Minted, AppError> {
+    let (call, jwt) = app::token_request(input, ambient)?;
+    let answer = send_within(client, call, TIMEOUT / 2, ambient).await?;
+    app::read_token(input, &jwt, &answer, ambient.now())
+}
+
+/// A `GET` of the provider's API as a connection would make it; none unless the answer is a JSON object and good.
+pub async fn get_object(
+    client: &Client,
+    subject: &Subject<'_>,
+    endpoint: &str,
+    ambient: &Ambient,
+) -> Result<Option<JsonMap>, GetError> {
+    let wanted = Wanted {
+        method: &http::Method::GET,
+        endpoint,
+        base_url_override: None,
+        templates: &[],
+        headers: &[],
+        content_type: None,
+        body: b"",
+    };
+    let built = request::build(subject, &wanted, ambient)?;
+    let mut request = FetchRequest::get(built.url);
+    for header in built.headers {
+        request.headers.insert(header.name, header.value);
+    }
+    request.limits.total = TIMEOUT / 2;
+    let response = client.fetch(request).await?;
+    let answer = answer(response, ambient);
+    Ok(answer.object().filter(|_| answer.is_success()))
+}
+
+/// Why a call of the provider's API was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    /// It cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// It was not answered.
+    #[error(transparent)]
+    NoAnswer(#[from] Error),
+}
+
+/// Another token of an installation. In CUSTOM the user's own token is renewed with it: after the app's, because what
+/// a refresh token was spent for must be saved, and only a renewal that succeeds is. That one fails does not matter.
+/// Each gets half the time.
+async fn renew_app(
+    client: &Client,
+    input: &RenewInput<'_>,
+    ambient: &Ambient,
+) -> Result<Renewal, RenewError> {
+    let app = AppInput {
+        definition: input.definition,
+        secrets: input.secrets,
+        connection_config: input.connection_config,
+    };
+    let minted = mint_app_token(client, &app, ambient).await?;
+    let mut config_updates = minted.config;
+    if input.definition.auth_mode == AuthMode::Custom
+        && let Some(Value::Object(user)) = input.connection_config.get(app::USER_CREDENTIALS)
+        && let Ok(user) = Credentials::from_json(user.clone())
+    {
+        let input = RenewInput {
+            credentials: &user,
+            ..*input
+        };
+        match renew_user(client, &input, ambient).await {
+            Ok(renewed) => {
+                let renewed = renewed.credentials.to_json();
+                config_updates.insert(app::USER_CREDENTIALS.to_owned(), renewed.into());
+            }
+            Err(error) => tracing::info!(%error, "an app's user token was not renewed"),
+        }
+    }
+    Ok(Renewal {
+        credentials: Credentials::App(minted.credentials),
+        config_updates,
+    })
+}
+
+async fn renew_user(
+    client: &Client,
+    input: &RenewInput<'_>,
+    ambient: &Ambient,
+) -> Result<Renewal, RenewError> {
+    let call = renewal::request(input, ambient)?;
+    let answer = send_within(client, call, TIMEOUT / 2, ambient).await?;
+    renewal::read(input, &answer, Second::None, ambient.now())
+}
+
+/// Registers us with a provider (RFC 7591).
+pub async fn register_client(
+    client: &Client,
+    endpoint: &str,
+    callback: &str,
+    profile: &ClientProfile,
+    params: &JsonMap,
+    ambient: &Ambient,
+) -> Result<RegisteredClient, RegistrationError> {
+    let url = Url::parse(endpoint).map_err(|_| RegistrationError::Endpoint)?;
+    let call = mcp::registration_request(url, callback, profile, params);
+    let answer = send(client, call, ambient).await?;
+    mcp::read_registration(&answer)
+}
+
+/// Finds out how to sign in at an MCP server, and becomes its client.
+pub async fn discover(
+    client: &Client,
+    server_url: &Url,
+    becoming: &Becoming<'_>,
+    ambient: &Ambient,
+) -> Result<Discovered, DiscoveryError> {
+    let policy = client.policy();
+    let mut resource = Resource::undescribed(server_url);
+    for url in generic::resource_metadata_urls(server_url) {
+        if let Some(metadata) = metadata(client, url, ambient).await? {
+            resource = Resource::read(server_url, &metadata, policy)?;
+            break;
+        }
+    }
+    let mut server = None;
+    for url in generic::server_metadata_urls(&resource.authorization_server) {
+        if let Some(metadata) = metadata(client, url, ambient).await? {
+            server = Some(Server::read(&metadata, policy)?);
+            break;
+        }
+    }
+    let server = server.ok_or(DiscoveryError::NoMetadata)?;
+    let document = becoming
+        .document
+        .as_ref()
+        .filter(|_| server.client_id_metadata_document_supported);
+    let registered = match (document, &server.registration_endpoint) {
+        (Some(document), _) => RegisteredClient {
+            id: document.clone(),
+            secret: None,
+            auth_method: Some("none".to_owned()),
+        },
+        (None, Some(endpoint)) => {
+            let mut grants = JsonMap::new();
+            let both = serde_json::json!(["authorization_code", "refresh_token"]);
+            grants.insert("grant_types".to_owned(), both);
+            grants.insert("response_types".to_owned(), serde_json::json!(["code"]));
+            register_client(
+                client,
+                endpoint,
+                becoming.callback,
+                &becoming.profile,
+                &grants,
+                ambient,
+            )
+            .await?
+        }
+        (None, None) => return Err(DiscoveryError::NoClient),
+    };
+    let scopes = if resource.scopes.is_empty() {
+        server.scopes_supported.clone()
+    } else {
+        resource.scopes
+    };
+    Ok(Discovered {
+        server_url: server_url.clone(),
+        client: (&registered).into(),
+        client_secret: registered.secret,
+        server,
+        resource: resource.resource,
+        scopes,
+    })
+}
+
+/// A well-known document; none if it is somewhere else.
+async fn metadata(client: &Client, url: Url, ambient: &Ambient) -> Result<Option<JsonMap>, DiscoveryError> {
+    let mut request = FetchRequest::get(url);
+    request.headers.insert(
+        http::header::ACCEPT,
+        http::HeaderValue::from_static("application/json"),
+    );
+    request.limits = Limits {
+        body: LARGEST_ANSWER,
+        total: TIMEOUT / 2,
+        redirects: REDIRECTS,
+    };
+    let answer = answer(client.fetch(request).await?, ambient);
+    if mcp::is_elsewhere(answer.status) {
+        return Ok(None);
+    }
+    let object = answer.object().filter(|_| answer.is_success());
+    object
+        .map(Some)
+        .ok_or(DiscoveryError::Unusable("they are no JSON object"))
+}
+
+/// Exchanges a code at a server that was discovered.
+pub async fn exchange_discovered(
+    client: &Client,
+    input: &ExchangeInput<'_>,
+    ambient: &Ambient,
+) -> Result<Exchanged, ExchangeError> {
+    let call = oauth2::token::discovered_request(input)?;
+    let answer = send(client, call, ambient).await?;
+    oauth2::token::read_exchange(input, &answer, Second::None, ambient.now())
+}
+
 /// Renews stored credentials: a refresh, or another mint.
 pub async fn renew(
     client: &Client,
     input: &RenewInput<'_>,
     ambient: &Ambient,
 ) -> Result<Renewal, RenewError> {
+    if matches!(input.credentials, Credentials::App(_)) {
+        return renew_app(client, input, ambient).await;
+    }
     if let Some(applicant) = renewal::applicant(input) {
         let obtained = obtain(client, &applicant, ambient).await;
         return Ok(obtained.map_err(RenewError::from)?.into());
@@ -122,6 +344,18 @@ pub async fn renew(
         renewal::keep_extra(input, extra, answer.as_ref(), ambient.now(), &mut renewal);
     }
     Ok(renewal)
+}
+
+/// Asks whether a token is still good. Without such an endpoint it is not known to be.
+pub async fn introspect(
+    client: &Client,
+    input: &RenewInput<'_>,
+    ambient: &Ambient,
+) -> Result<TokenState, RenewError> {
+    match introspection::request(input, ambient)? {
+        Some(call) => Ok(introspection::read(&send(client, call, ambient).await?)),
+        None => Ok(TokenState::Ended),
+    }
 }
 
 fn outcome(second: Option<&Result<Answer, Error>>) -> Second<'_> {
@@ -192,6 +426,11 @@ pub async fn obtain(
     match applicant.definition.auth_mode {
         AuthMode::Jwt => signed_tokens::obtain(applicant, ambient),
         AuthMode::Signature => wsse::obtain(applicant, ambient),
+        AuthMode::TwoStep => converse(client, &mut two_step::Exchange::new(*applicant), ambient).await,
+        AuthMode::AwsSigV4 => {
+            let mut assumption = aws_sigv4::Assumption::new(*applicant, ambient)?;
+            converse(client, &mut assumption, ambient).await
+        }
         AuthMode::Bill => converse(client, &mut bill::Login(*applicant), ambient).await,
         other => Err(ObtainError::unusable(
             "invalid_auth_mode",

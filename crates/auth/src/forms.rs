@@ -130,7 +130,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    fn issue(&mut self, code: &'static str, message: String, name: &str) {
+    pub(crate) fn issue(&mut self, code: &'static str, message: String, name: &str) {
         self.issues.push(Issue {
             code,
             message,

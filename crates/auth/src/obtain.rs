@@ -21,7 +21,7 @@ use crate::renewal::{RenewInput, Renewal};
 pub(crate) const MADE: [&str; 5] = ["type", "token", "expires_at", "raw", "refresh_token"];
 
 /// Who wants credentials, and what there is to make them of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Applicant<'a> {
     /// Provider.
     pub definition: &'a Definition,
@@ -38,7 +38,7 @@ pub struct Applicant<'a> {
 }
 
 /// Why credentials are made.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum Occasion<'a> {
     /// A form or an import.
     First,
@@ -138,6 +138,26 @@ pub trait Conversation: Send {
     fn unanswered(&mut self, error: patchbay_outbound::Error) -> Result<(), ObtainError>;
 }
 
+impl std::fmt::Debug for Applicant<'_> {
+    /// The provider's name and the names of what was typed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applicant")
+            .field("provider", &self.definition.display_name)
+            .field("fields", &self.fields.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Occasion<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::First => "First",
+            Self::Again(_) => "Again",
+            Self::Renewal => "Renewal",
+        })
+    }
+}
+
 impl<'a> Applicant<'a> {
     /// To make stored credentials anew.
     pub(crate) fn again(input: &RenewInput<'a>, stored: &'a Derived) -> Self {
@@ -155,6 +175,12 @@ impl<'a> Applicant<'a> {
     /// A typed text, empty if there is none.
     pub(crate) fn text(&self, name: &str) -> &'a str {
         self.fields.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// An operator's value, none if it is empty.
+    pub(crate) fn custom(&self, name: &str) -> Option<&'a str> {
+        let value = self.secrets.custom.get(name)?.expose();
+        (!value.is_empty()).then_some(value)
     }
 
     /// What was typed, without what we made of it earlier.

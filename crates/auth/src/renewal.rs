@@ -9,8 +9,9 @@ use patchbay_catalog::Definition;
 use patchbay_catalog::definition::ExtraToken;
 use patchbay_types::connections::RefreshCause;
 use patchbay_types::integrations::IntegrationSecrets;
-use patchbay_types::{Credentials, JsonMap, Secret};
+use patchbay_types::{AuthMode, Credentials, JsonMap, Secret};
 
+use crate::app::{AppError, INSTALLATION_ID};
 use crate::client_credentials::{self, MintError};
 use crate::endpoint::EndpointError;
 use crate::message::{Answer, Call};
@@ -49,6 +50,9 @@ pub enum RenewError {
     /// The provider refused.
     #[error(transparent)]
     Rejected(Rejection),
+    /// The provider refused a client that is the end user's own.
+    #[error(transparent)]
+    RejectedClient(Rejection),
     /// The provider answered success without a token in it.
     #[error("no access token found: {0}")]
     NoToken(Rejection),
@@ -74,6 +78,11 @@ impl RenewError {
     pub fn cause(&self) -> RefreshCause {
         match self {
             Self::Rejected(rejection) => blame(rejection),
+            // Not the operator's to mend: whoever entered it must enter another.
+            Self::RejectedClient(rejection) => match blame(rejection) {
+                RefreshCause::Ours => RefreshCause::ProviderRefused,
+                cause => cause,
+            },
             Self::NoToken(_) => RefreshCause::ProviderDown,
             Self::NoAnswer(error) => blame_silence(error),
             Self::SignIn(error) => match &**error {
@@ -93,7 +102,9 @@ impl RenewError {
             Self::NoAnswer(error) => error.may_have_been_sent(),
             Self::NoToken(_) => true,
             // Written by a gateway that lost the answer.
-            Self::Rejected(rejection) => matches!(rejection.status, 502 | 504),
+            Self::Rejected(rejection) | Self::RejectedClient(rejection) => {
+                matches!(rejection.status, 502 | 504)
+            }
             // Signing in uses nothing up.
             Self::SignIn(_) | Self::Ours(_) => false,
         }
@@ -113,7 +124,9 @@ impl RenewError {
     /// The provider's refusal, if it made one.
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Rejected(rejection) | Self::NoToken(rejection) => Some(rejection),
+            Self::Rejected(rejection) | Self::RejectedClient(rejection) | Self::NoToken(rejection) => {
+                Some(rejection)
+            }
             Self::SignIn(error) => match &**error {
                 ObtainError::Refused { rejection, .. } | ObtainError::Unreadable { rejection, .. } => {
                     Some(rejection)
@@ -162,10 +175,21 @@ impl From<EndpointError> for RenewError {
     }
 }
 
+impl From<AppError> for RenewError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Rejected(rejection) => Self::Rejected(rejection),
+            AppError::NoToken(rejection) => Self::NoToken(rejection),
+            AppError::NoAnswer(error) => Self::NoAnswer(error),
+            error => Self::Ours(error.to_string()),
+        }
+    }
+}
+
 impl From<MintError> for RenewError {
     fn from(error: MintError) -> Self {
         match error {
-            MintError::Rejected(rejection) => Self::Rejected(rejection),
+            MintError::Rejected(rejection) => Self::RejectedClient(rejection),
             MintError::NoToken(rejection) => Self::NoToken(rejection),
             MintError::NoAnswer(error) => Self::NoAnswer(error),
             MintError::Endpoint(_) | MintError::Key(_) => Self::Ours(error.to_string()),
@@ -185,9 +209,13 @@ pub fn is_due(
 ) -> bool {
     let renewable = match credentials {
         Credentials::OAuth2(c) => oauth2::refresh::is_possible(definition, c),
-        Credentials::OAuth2Cc(_) | Credentials::Jwt(_) | Credentials::Signature(_) | Credentials::Bill(_) => {
-            true
-        }
+        Credentials::OAuth2Cc(_)
+        | Credentials::Jwt(_)
+        | Credentials::Signature(_)
+        | Credentials::Bill(_)
+        | Credentials::TwoStep(_)
+        | Credentials::AwsSigV4(_) => true,
+        Credentials::App(_) => connection_config.contains_key(INSTALLATION_ID),
         // Static, or of modes that are not built yet and therefore never stored.
         _ => false,
     };
@@ -217,9 +245,11 @@ fn ends_soon(
 /// The applicant that makes these credentials anew; none for types that are renewed by one call.
 pub(crate) fn applicant<'a>(input: &RenewInput<'a>) -> Option<Applicant<'a>> {
     match input.credentials {
-        Credentials::Jwt(stored) | Credentials::Signature(stored) | Credentials::Bill(stored) => {
-            Some(Applicant::again(input, stored))
-        }
+        Credentials::Jwt(stored)
+        | Credentials::Signature(stored)
+        | Credentials::Bill(stored)
+        | Credentials::TwoStep(stored)
+        | Credentials::AwsSigV4(stored) => Some(Applicant::again(input, stored)),
         _ => None,
     }
 }
@@ -228,8 +258,12 @@ pub(crate) fn applicant<'a>(input: &RenewInput<'a>) -> Option<Applicant<'a>> {
 #[must_use]
 pub fn with_refresh_token(credentials: &Credentials, token: &Secret) -> Credentials {
     let mut credentials = credentials.clone();
-    if let Credentials::OAuth2(c) = &mut credentials {
-        c.refresh_token = Some(token.clone());
+    match &mut credentials {
+        Credentials::OAuth2(c) => c.refresh_token = Some(token.clone()),
+        Credentials::TwoStep(c) => {
+            c.fields.insert("refresh_token".to_owned(), token.expose().into());
+        }
+        _ => {}
     }
     credentials
 }
@@ -237,6 +271,9 @@ pub fn with_refresh_token(credentials: &Credentials, token: &Secret) -> Credenti
 /// The call that renews.
 pub fn request(input: &RenewInput<'_>, ambient: &Ambient) -> Result<Call, RenewError> {
     match input.credentials {
+        Credentials::OAuth2(old) if input.definition.auth_mode == AuthMode::McpOAuth2Generic => {
+            oauth2::refresh::discovered_request(input, old)
+        }
         Credentials::OAuth2(old) => oauth2::refresh::request(input, old, ambient),
         Credentials::OAuth2Cc(old) => {
             let mint = client_credentials::MintInput::again(input, old);
@@ -327,6 +364,8 @@ const GRANT_IS_GONE: &[&str] = &[
     "interaction_required",
     "consent_required",
     "login_required",
+    // Ours for an app that was uninstalled.
+    "installation_gone",
 ];
 
 /// Errors that mean: the operator's client or the definition is wrong. The grant may well be alive.

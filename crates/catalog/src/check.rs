@@ -367,10 +367,6 @@ impl Rules<'_> {
     fn proxy(&mut self) {
         let definition = self.definition;
         let proxy = &definition.proxy;
-        if proxy.verification.is_some() && definition.credentials_verification_script.is_some() {
-            let message = "`credentials_verification_script` runs instead of `proxy.verification`; keep one";
-            self.warn_key("verification", keys(["proxy", "verification"]), message);
-        }
         let verifies = matches!(
             definition.auth_mode,
             AuthMode::ApiKey

@@ -22,6 +22,7 @@ pub mod integration_config;
 pub mod page;
 pub mod pem;
 pub mod scopes;
+pub mod sigv4;
 pub mod template;
 
 mod language;

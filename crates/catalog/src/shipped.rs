@@ -109,3 +109,16 @@ pub(crate) fn complete(name: &str, entry: &mut JsonMap) {
         }
     }
 }
+
+/// The scripts of that key the shipped definitions say something about, without their suffix.
+pub(crate) fn scripts(key: &str) -> impl Iterator<Item = &'static str> {
+    let steps = NAMED
+        .iter()
+        .find(|named| named.script == key)
+        .map(|named| named.steps);
+    SHIPPED
+        .steps
+        .keys()
+        .filter(move |(known, _)| steps == Some(*known))
+        .map(|(_, stem)| stem.as_str())
+}

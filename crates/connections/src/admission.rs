@@ -98,6 +98,8 @@ pub(crate) struct Admission {
     pub(crate) bound: Option<Connection>,
     /// Browser's `params` under the session's presets.
     pub(crate) connection_config: JsonMap,
+    /// The session's presets alone.
+    pub(crate) presets: JsonMap,
     pub(crate) authorization_params: BTreeMap<String, String>,
     pub(crate) client_override: BTreeMap<String, Secret>,
     /// Credentials of a form, as they are to be used.
@@ -190,7 +192,7 @@ pub(crate) async fn admit(
         authorization_params,
         connection_config: presets,
     } = defaults;
-    let presets = presets.unwrap_or_default();
+    let mut presets = presets.unwrap_or_default();
     let mut connection_config: JsonMap = wish
         .params
         .into_iter()
@@ -227,12 +229,14 @@ pub(crate) async fn admit(
                 .or_insert_with(|| value.into());
         }
     }
-    connection_config.retain(|name, _| {
+    let is_setting = |name: &str| {
         !matches!(
-            name.as_str(),
+            name,
             "oauth_client_id_override" | "oauth_client_secret_override" | "oauth_refresh_token_override"
         )
-    });
+    };
+    connection_config.retain(|name, _| is_setting(name));
+    presets.retain(|name, _| is_setting(name));
     Ok(Admission {
         authorization_params: authorization_params.unwrap_or(wish.authorization_params),
         session,
@@ -242,6 +246,7 @@ pub(crate) async fn admit(
         connection_id,
         bound,
         connection_config,
+        presets,
         client_override,
         credentials,
         assertion_option,

@@ -6,29 +6,35 @@
 //!
 //! What differs by auth mode, where the browser goes and what its return means, is in one module a mode.
 
+mod app;
+mod mcp;
 mod oauth1;
 mod oauth2;
+mod plugin;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
+use patchbay_auth::app::AppError;
+use patchbay_auth::driver::DiscoveryError;
 use patchbay_auth::modes::{self, Entry};
 use patchbay_auth::oauth1::handshake::HandshakeError;
 use patchbay_auth::oauth2::authorize;
 use patchbay_catalog::Definition;
 use patchbay_store::db::DbError;
 use patchbay_store::{auth_attempts, connect_sessions, integrations};
-use patchbay_types::auth_attempts::AuthAttempt;
+use patchbay_types::auth_attempts::{AuthAttempt, ConnectUiPage, ReturnToPage};
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{Change, ConnectionUpsert};
 use patchbay_types::integrations::Integration;
-use patchbay_types::{AuthAttemptId, AuthMode, Credentials, JsonMap, Secret};
+use patchbay_types::{AuthAttemptId, AuthMode, ConnectionId, Credentials, JsonMap, Secret};
 use serde_json::Value;
 use url::Url;
 
 use crate::admission::{Admission, Refusal, Wish, admit};
+use crate::auth_outcomes;
 use crate::connections::{NewConnection, expiry_to_check, store};
 use crate::context::{Context, StateCookie};
 use crate::failed_attempts::{self, FailedAttempt};
@@ -68,6 +74,12 @@ pub enum BeginError {
     /// OAuth 1: the provider gave no request token.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+    /// APP and CUSTOM: the page on which to install cannot be addressed.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// MCP_OAUTH2_GENERIC: the server does not say how to sign in.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -90,9 +102,20 @@ impl BeginError {
             },
             Self::Authorize(error) => error.code(),
             Self::Handshake(error) => error.code(),
+            Self::App(error) => error.code(),
+            Self::Discovery(error) => error.code(),
             Self::Store(_) => "server_error",
         }
     }
+}
+
+/// Who waits for the outcome of an attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// The WebSocket.
+    pub ws_client_id: Option<String>,
+    /// The page of the Connect UI.
+    pub connect_ui: Option<ConnectUiPage>,
 }
 
 /// Starts an attempt: checks the wish, remembers what the callback will need, answers where to send the browser.
@@ -100,7 +123,7 @@ pub async fn begin(
     context: &Arc<Context>,
     session: ConnectSession,
     wish: Wish,
-    ws_client_id: Option<String>,
+    waiting: Waiting,
 ) -> Result<Redirect, BeginError> {
     let serves = |mode| modes::mode(mode).entry == Entry::Popup;
     let admission = admit(context, session, wish, serves).await?;
@@ -116,6 +139,9 @@ pub async fn begin(
     };
     let departure = match admission.mode() {
         AuthMode::OAuth1 => oauth1::depart(&departing).await?,
+        AuthMode::App | AuthMode::Custom => app::depart(&departing)?,
+        AuthMode::McpOAuth2Generic => mcp::depart(&departing).await?,
+        AuthMode::InstallPlugin => plugin::depart(&departing)?,
         _ => oauth2::depart(&departing)?,
     };
     let attempt = AuthAttempt {
@@ -131,7 +157,8 @@ pub async fn begin(
         connection_config: departure.connection_config.unwrap_or(admission.connection_config),
         client_override: departure.client_override.unwrap_or(admission.client_override),
         connect_session: Some(admission.session.id),
-        ws_client_id,
+        ws_client_id: waiting.ws_client_id,
+        connect_ui: waiting.connect_ui,
         operation_id: admission.session.operation_id.clone(),
         created_at: context.ambient.now(),
     };
@@ -186,6 +213,8 @@ pub enum CallbackOutcome {
         provider_config_key: String,
         /// Connection.
         connection_id: String,
+        /// An owner has yet to approve the installation.
+        is_pending: bool,
     },
     /// Not.
     Failed {
@@ -216,11 +245,23 @@ impl CallbackQuery {
     }
 }
 
+/// A finished attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// How it ended.
+    pub outcome: CallbackOutcome,
+    /// The page of the Connect UI that waits for the browser, with the name it gave the attempt.
+    pub back: Option<(String, ReturnToPage)>,
+}
+
 /// Finishes an attempt: takes it, exchanges the code, stores the connection, tells the waiting browser.
-pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackOutcome {
-    let failed = |error_type, message: &str| CallbackOutcome::Failed {
-        error_type,
-        message: message.to_owned(),
+pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> Finished {
+    let failed = |error_type, message: &str| Finished {
+        outcome: CallbackOutcome::Failed {
+            error_type,
+            message: message.to_owned(),
+        },
+        back: None,
     };
     let Some(state) = query.state() else {
         return failed(
@@ -256,31 +297,32 @@ pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackO
             );
         }
     };
+    // Only the browser that began the attempt gets back what it brought.
+    let back = attempt.connect_ui.clone().filter(|_| query.has_state_cookie);
+    let back = back.and_then(|page| Some((page.attempt, page.back?)));
     // The browser may close while the provider is asked; the grant must not be lost with it.
     let finishing = context.clone();
     let task = context
         .ambient
         .tasks
-        .spawn(async move { finish(&finishing, attempt, query).await });
-    task.await.unwrap_or_else(|error| {
+        .spawn(async move { Box::pin(finish(&finishing, attempt, query)).await });
+    let outcome = task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a callback ended unexpectedly");
-        failed(
-            "unknown_err",
-            "Something unexpected happened. Please start again.",
-        )
-    })
+        CallbackOutcome::Failed {
+            error_type: "unknown_err",
+            message: "Something unexpected happened. Please start again.".to_owned(),
+        }
+    });
+    Finished { outcome, back }
 }
 
 async fn finish(context: &Arc<Context>, attempt: AuthAttempt, query: CallbackQuery) -> CallbackOutcome {
-    let (ws_client_id, key, connection) = (
-        attempt.ws_client_id.clone(),
-        attempt.integration_key.to_string(),
-        attempt.connection_id.to_string(),
-    );
+    let (ws_client_id, key) = (attempt.ws_client_id.clone(), attempt.integration_key.to_string());
     let outcome = match complete(context, &attempt, &query).await {
-        Ok(()) => CallbackOutcome::Connected {
+        Ok(connected) => CallbackOutcome::Connected {
             provider_config_key: key.clone(),
-            connection_id: connection.clone(),
+            connection_id: connected.connection_id.to_string(),
+            is_pending: connected.is_pending,
         },
         Err(failure) => {
             announce_failure(context, &attempt, &failure).await;
@@ -290,20 +332,27 @@ async fn finish(context: &Arc<Context>, attempt: AuthAttempt, query: CallbackQue
             }
         }
     };
+    let result = match &outcome {
+        CallbackOutcome::Connected {
+            connection_id,
+            is_pending,
+            ..
+        } => AuthResult::Success {
+            provider_config_key: key,
+            connection_id: connection_id.clone(),
+            is_pending: *is_pending,
+        },
+        CallbackOutcome::Failed { error_type, message } => AuthResult::Error {
+            provider_config_key: Some(key),
+            connection_id: Some(attempt.connection_id.to_string()),
+            error_type: (*error_type).to_owned(),
+            error_desc: message.clone(),
+        },
+    };
+    if let (Some(session), Some(page)) = (attempt.connect_session, &attempt.connect_ui) {
+        auth_outcomes::note(context, session, &page.attempt, &result).await;
+    }
     if let Some(ws_client_id) = ws_client_id {
-        let result = match &outcome {
-            CallbackOutcome::Connected { .. } => AuthResult::Success {
-                provider_config_key: key,
-                connection_id: connection,
-                is_pending: false,
-            },
-            CallbackOutcome::Failed { error_type, message } => AuthResult::Error {
-                provider_config_key: Some(key),
-                connection_id: Some(connection),
-                error_type: (*error_type).to_owned(),
-                error_desc: message.clone(),
-            },
-        };
         context.results.publish(&ws_client_id, result).await;
     }
     outcome
@@ -348,6 +397,27 @@ struct Arriving<'a> {
 struct Arrival {
     credentials: Credentials,
     connection_config: JsonMap,
+    /// A connection that was there before, instead of the attempt's. Its labels are its own.
+    existing: Option<ConnectionId>,
+    /// An owner has yet to approve.
+    is_pending: bool,
+}
+
+impl Arrival {
+    fn new(credentials: Credentials, connection_config: JsonMap) -> Self {
+        Self {
+            credentials,
+            connection_config,
+            existing: None,
+            is_pending: false,
+        }
+    }
+}
+
+/// A connection that was stored.
+struct Connected {
+    connection_id: ConnectionId,
+    is_pending: bool,
 }
 
 impl Arriving<'_> {
@@ -384,7 +454,7 @@ async fn complete(
     context: &Arc<Context>,
     attempt: &AuthAttempt,
     query: &CallbackQuery,
-) -> Result<(), Failure> {
+) -> Result<Connected, Failure> {
     let age = context.ambient.now().duration_since(attempt.created_at);
     if age > jiff::SignedDuration::try_from(LIFETIME).unwrap_or(jiff::SignedDuration::MAX) {
         return Err(Failure::new(
@@ -448,14 +518,25 @@ async fn complete(
     };
     let arrival = match attempt.auth_mode {
         AuthMode::OAuth1 => oauth1::arrive(&arriving).await?,
+        AuthMode::App => app::arrive(&arriving).await?,
+        AuthMode::Custom => app::arrive_with_user(&arriving).await?,
+        AuthMode::McpOAuth2Generic => mcp::arrive(&arriving).await?,
+        AuthMode::InstallPlugin => plugin::arrive(&arriving).await?,
         _ => oauth2::arrive(&arriving).await?,
     };
-    let spec = session.as_ref();
+    let is_pending = arrival.is_pending;
+    // A connection that the session is not bound to keeps its own labels.
+    let foreign = arrival
+        .existing
+        .as_ref()
+        .is_some_and(|id| *id != attempt.connection_id);
+    let spec = session.as_ref().filter(|_| !foreign);
+    let connection_id = arrival.existing.unwrap_or_else(|| attempt.connection_id.clone());
     let new = NewConnection {
         auth_mode: attempt.auth_mode,
         upsert: ConnectionUpsert {
             integration_id: integration.id,
-            connection_id: attempt.connection_id.clone(),
+            connection_id,
             credentials_expires_at: expiry_to_check(&arrival.credentials, context.ambient.now()),
             credentials: arrival.credentials,
             connection_config: arrival.connection_config,
@@ -473,10 +554,13 @@ async fn complete(
         }),
         operation: attempt.operation_id.clone(),
     };
-    store(context, &environment, new)
+    let stored = store(context, &environment, new)
         .await
         .map_err(|error| Failure::unknown(&error))?;
-    Ok(())
+    Ok(Connected {
+        connection_id: stored.connection_id,
+        is_pending,
+    })
 }
 
 async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Failure) {

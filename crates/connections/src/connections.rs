@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use patchbay_auth::app::{self, AppKeys};
 use patchbay_auth::driver::{self, Applicant, ObtainError, Occasion};
 use patchbay_auth::verification;
 use patchbay_catalog::Provider;
@@ -19,8 +20,8 @@ use patchbay_types::integrations::Integration;
 use patchbay_types::operations::OperationState;
 use patchbay_types::tags::TagIssue;
 use patchbay_types::{
-    AuthMode, ConnectionId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap, OperationId, Tags,
-    Timestamp,
+    AuthMode, ConnectionId, ConnectionRowId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap,
+    OperationId, Tags, Timestamp,
 };
 
 use crate::admission::preconfigured;
@@ -28,6 +29,7 @@ use crate::caches::{Changed, ConnectionName};
 use crate::context::Context;
 use crate::logbook::{Conclusion, conclude};
 use crate::outbox::{AuthEvent, enqueue_auth};
+use crate::steps;
 
 /// Why a connection could not be imported, patched or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,9 @@ pub enum ConnectionError {
     /// Nothing could be made of the fields.
     #[error(transparent)]
     NotObtained(Box<ObtainError>),
+    /// No token could be minted for the installation.
+    #[error("{0}")]
+    NotMinted(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -70,6 +75,14 @@ pub async fn list(
     context
         .store
         .read(move |tx| Box::pin(async move { connections::list(tx, environment, &filter).await }))
+        .await
+}
+
+/// A live connection by its row.
+pub async fn by_row(context: &Context, row: ConnectionRowId) -> Result<Option<Connection>, DbError> {
+    context
+        .store
+        .read(move |tx| Box::pin(async move { connections::find_by_row(tx, row).await }))
         .await
 }
 
@@ -128,6 +141,46 @@ pub async fn import_target(
     })
 }
 
+/// An app's installation, as an import names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// The integration's app.
+    pub app_id: String,
+    /// Where it is installed.
+    pub installation_id: String,
+}
+
+/// The credentials of an installation that was made elsewhere: its first token is minted now. `config` gains what
+/// later ones need.
+pub async fn installed(
+    context: &Context,
+    target: &ImportTarget,
+    installation: &Installation,
+    config: &mut JsonMap,
+) -> Result<Credentials, ConnectionError> {
+    let Installation {
+        app_id,
+        installation_id,
+    } = installation;
+    let mode = target.auth_mode();
+    let keys = AppKeys::of(mode, &target.integration.secrets)
+        .map_err(|error| ConnectionError::NotMinted(error.to_string()))?;
+    if keys.id != app_id {
+        return Err(ConnectionError::WrongCredentials(
+            "this integration is of another app: `app_id` differs".to_owned(),
+        ));
+    }
+    if !app::is_installation_id(installation_id) {
+        return Err(ConnectionError::WrongCredentials(
+            "`installation_id` is not one".to_owned(),
+        ));
+    }
+    config.insert(app::INSTALLATION_ID.to_owned(), installation_id.as_str().into());
+    crate::installations::mint(context, &target.provider.definition, &target.integration, config)
+        .await
+        .map_err(|error| ConnectionError::NotMinted(error.to_string()))
+}
+
 /// What an import carries (api-core §9.3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Import {
@@ -172,7 +225,8 @@ pub async fn import(
         provider,
     } = target;
     let auth_mode = target.auth_mode();
-    if mode_of(&import.credentials) != auth_mode {
+    let of_app = auth_mode == AuthMode::Custom && matches!(import.credentials, Credentials::App(_));
+    if mode_of(&import.credentials) != auth_mode && !of_app {
         return Err(ConnectionError::WrongCredentials(format!(
             "this integration takes credentials of type {auth_mode}"
         )));
@@ -293,14 +347,36 @@ pub(crate) struct NewConnection {
     pub(crate) operation: Option<OperationId>,
 }
 
-/// The one way a connection is stored: row, tags, end user and `auth` webhook in one transaction.
+/// What the product is told of a connection that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announce {
+    /// That it was made, or authorized again.
+    Usual,
+    /// Nothing: it does not work yet.
+    Nothing,
+    /// This, whatever was there before.
+    As(AuthOperation),
+}
+
+/// As [`store_and`], told as usual.
 pub(crate) async fn store(
     context: &Context,
     environment: &Arc<Environment>,
     new: NewConnection,
 ) -> Result<Connection, ConnectionError> {
+    store_and(context, environment, new, Announce::Usual).await
+}
+
+/// The one way a connection is stored: row, tags, end user and `auth` webhook in one transaction.
+pub(crate) async fn store_and(
+    context: &Context,
+    environment: &Arc<Environment>,
+    new: NewConnection,
+    announce: Announce,
+) -> Result<Connection, ConnectionError> {
     let (owner, ambient) = (environment.clone(), context.ambient.clone());
-    let stored = context
+    let steps_of = steps::NoteContext::of(context);
+    let (stored, pending) = context
         .store
         .write(move |tx| {
             Box::pin(async move {
@@ -333,16 +409,29 @@ pub(crate) async fn store(
                 };
                 let fresh = OperationId(ambient.time_ordered_uuid().to_string());
                 let log = conclude(tx, operation, fresh, &conclusion).await?;
-                let mut event = AuthEvent::of(&owner, &connection, auth_mode, done);
-                event.log = Some(&log);
-                enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                let pending = steps::note(tx, &steps_of, &connection).await?;
+                let told = match announce {
+                    Announce::Usual => Some(done),
+                    Announce::Nothing => None,
+                    Announce::As(operation) => Some(operation),
+                };
+                if let Some(told) = told {
+                    let mut event = AuthEvent::of(&owner, &connection, auth_mode, told);
+                    event.log = Some(&log);
+                    if pending.is_some() {
+                        // The product should find the connection complete; steps that are done sooner bring it
+                        // forward.
+                        event.not_before = tx.now().checked_add(steps::PATIENCE).ok();
+                    }
+                    enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                }
                 tx.notify(Changed::Connection(name_of(&connection)).notice());
-                Ok::<_, ConnectionError>(connection)
+                Ok::<_, ConnectionError>((connection, pending))
             })
         })
         .await?;
     context.caches.forget(&Changed::Connection(name_of(&stored)));
-    Ok(stored)
+    Ok(steps::after_connecting(context, stored, pending).await)
 }
 
 async fn link_end_user(
@@ -485,7 +574,8 @@ pub async fn write_metadata(
     Ok(())
 }
 
-/// Deletes a connection; purged 31 days later. The `auth` webhook with operation `deletion` is written with it.
+/// Deletes a connection; purged 31 days later. The provider is told first, if its definition says how; that it may not
+/// listen changes nothing. The `auth` webhook with operation `deletion` is written with the deletion.
 pub async fn delete(
     context: &Context,
     environment: &Arc<Environment>,
@@ -497,6 +587,9 @@ pub async fn delete(
         context.ambient.clone(),
         context.catalogue.clone(),
     );
+    if let Some(connection) = crate::refresh::find(context, name).await? {
+        steps::before_deleting(context, &connection).await;
+    }
     context
         .store
         .write(move |tx| {

@@ -172,6 +172,15 @@ pub enum EnvironmentRef {
     Name(String),
 }
 
+/// A live environment by its UUID, for callers who have nothing else: providers.
+pub async fn by_uuid(context: &Context, uuid: Uuid) -> Result<Option<Environment>, DbError> {
+    let found = context
+        .store
+        .read(move |tx| Box::pin(async move { environments::find_by_uuid(tx, uuid).await }))
+        .await?;
+    Ok(found.filter(|environment| environment.deleted_at.is_none()))
+}
+
 /// One live environment of an account.
 pub async fn find(
     context: &Context,

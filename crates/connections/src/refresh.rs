@@ -25,12 +25,13 @@ mod policy;
 
 use std::sync::Arc;
 
-use patchbay_store::connections;
 use patchbay_store::db::DbError;
-use patchbay_types::Timestamp;
+use patchbay_store::{connections, refreshes};
 use patchbay_types::connections::{Connection, RefreshCause};
-use patchbay_types::refreshes::RefreshReason;
+use patchbay_types::refreshes::{RefreshEvent, RefreshReason};
+use patchbay_types::{ConnectionRowId, Timestamp};
 
+pub(crate) use attempt::remind;
 pub(crate) use flight::Flights;
 pub(crate) use policy::gate;
 pub use policy::{COOLDOWN, error_type};
@@ -140,7 +141,9 @@ pub(crate) async fn read_because(
         None => return Err(ReadError::UnknownConnection),
     };
     let now = context.ambient.now();
-    context.usage.connection_fetched(connection.id, now);
+    if reason != RefreshReason::KeepAlive {
+        context.usage.connection_fetched(connection.id, now);
+    }
     let wish = Wish {
         reason,
         seen: connection.generation,
@@ -151,7 +154,11 @@ pub(crate) async fn read_because(
         if given_up && wish.heeds_gate() {
             return Err(ReadError::Exhausted(connection));
         }
-        return Ok(connection);
+        if !crate::introspection::is_over(context, name, &connection).await {
+            return Ok(connection);
+        }
+        let newer = force_after_rejection(context, name, connection.generation).await;
+        return Ok(newer.unwrap_or(connection));
     }
     if wish.heeds_gate()
         && let Some(refusal) = policy::gate(&connection, now)
@@ -164,6 +171,15 @@ pub(crate) async fn read_because(
         }
         outcome => outcome,
     }
+}
+
+/// What happened to a connection's credentials, newest first: the last
+/// [`TIMELINE`](patchbay_store::refreshes::TIMELINE) refreshes.
+pub async fn timeline(context: &Context, connection: ConnectionRowId) -> Result<Vec<RefreshEvent>, DbError> {
+    context
+        .store
+        .read(move |tx| Box::pin(async move { refreshes::timeline(tx, connection).await }))
+        .await
 }
 
 /// While a token is good, a failed refresh is our worry and not the caller's.

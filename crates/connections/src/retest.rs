@@ -139,6 +139,7 @@ impl Test<'_> {
                     cause,
                     operation_id: OperationId(ambient.time_ordered_uuid().to_string()),
                     weight: weight(cause),
+                    not_before: None,
                 };
                 let saved =
                     connections::save_refresh_failure(tx, tested.id, tested.generation, &failure).await?;

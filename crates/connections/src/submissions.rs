@@ -6,7 +6,7 @@ use std::sync::Arc;
 use patchbay_auth::driver::{self, Applicant, ObtainError, Occasion};
 use patchbay_auth::forms::{self, ClientForm, FormError};
 use patchbay_auth::verification::{self, Candidate};
-use patchbay_auth::{bill, signed_tokens, tba, wsse};
+use patchbay_auth::{aws_sigv4, bill, signed_tokens, tba, two_step, wsse};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{Change, ConnectionUpsert};
@@ -72,6 +72,10 @@ pub enum Endpoint {
     Bill,
     /// `POST /auth/tba`.
     Tba,
+    /// `POST /auth/two-step`.
+    TwoStep,
+    /// `POST /auth/aws-sigv4`.
+    AwsSigV4,
 }
 
 /// What was typed.
@@ -93,6 +97,8 @@ impl Endpoint {
             Self::Signature => AuthMode::Signature,
             Self::Bill => AuthMode::Bill,
             Self::Tba => AuthMode::Tba,
+            Self::TwoStep => AuthMode::TwoStep,
+            Self::AwsSigV4 => AuthMode::AwsSigV4,
         }
     }
 
@@ -108,6 +114,8 @@ impl Endpoint {
             Self::Jwt => Typed::Fields(signed_tokens::form(object)),
             Self::Signature => Typed::Fields(wsse::form(object)?),
             Self::Bill => Typed::Fields(bill::form(object)?),
+            Self::TwoStep => Typed::Fields(two_step::form(object)),
+            Self::AwsSigV4 => Typed::Fields(aws_sigv4::form(object)?.0),
         })
     }
 }
@@ -141,6 +149,17 @@ pub async fn submit(
         Typed::Fields(fields) => fields,
         Typed::Credentials(_) | Typed::Client(_) => body.cloned().unwrap_or_default(),
     };
+    match (endpoint, body) {
+        (Endpoint::TwoStep, Some(body)) => wish.assertion_option = two_step::assertion_option(body),
+        (Endpoint::AwsSigV4, Some(body)) => {
+            // Signed requests go where operator and definition say, not where a browser says.
+            wish.params.remove("base_url");
+            if let (_, Some(region)) = aws_sigv4::form(body)? {
+                wish.params.insert("region".to_owned(), region);
+            }
+        }
+        _ => {}
+    }
     let admission = admit(context, session, wish, |wanted| wanted == endpoint.mode()).await?;
     let working = context.clone();
     let task = context.ambient.tasks.spawn(async move {

@@ -8,11 +8,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Uri;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::{Instant, Sleep};
 
+use crate::client::body_error;
+use crate::connector::target_of;
 use crate::error::{Error, Phase};
 use crate::pool::Receiving;
 
@@ -192,7 +195,7 @@ impl HttpBody for Outgoing {
 /// [`Error::Reset`] when it ends too early. Dropping it closes or resets the exchange.
 pub struct ResponseBody {
     incoming: Receiving,
-    target: Arc<str>,
+    uri: Uri,
     idle: Duration,
     // Made only when the body first has to wait: most bodies are there at once.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -200,10 +203,10 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(crate) fn new(incoming: Receiving, target: Arc<str>, idle: Duration) -> Self {
+    pub(crate) fn new(incoming: Receiving, uri: Uri, idle: Duration) -> Self {
         Self {
             incoming,
-            target,
+            uri,
             idle,
             alarm: None,
             waiting: false,
@@ -246,7 +249,7 @@ impl ResponseBody {
         }
         ready!(alarm.as_mut().poll(cx));
         Poll::Ready(Error::Timeout {
-            target: self.target.to_string(),
+            target: target_of(&self.uri),
             phase: Phase::Body,
             after: self.idle,
         })
@@ -264,10 +267,8 @@ impl HttpBody for ResponseBody {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = false;
-                let target = &self.target;
-                Poll::Ready(
-                    frame.map(|frame| frame.map_err(|error| crate::client::body_error(error, target))),
-                )
+                let uri = &self.uri;
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| body_error(error, uri))))
             }
             Poll::Pending => {
                 let error = ready!(self.poll_alarm(cx));
@@ -288,7 +289,7 @@ impl HttpBody for ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
-            .field("target", &self.target)
+            .field("target", &target_of(&self.uri))
             .finish_non_exhaustive()
     }
 }

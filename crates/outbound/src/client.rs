@@ -3,11 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::HeaderValue;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use metrics::Histogram;
 use patchbay_ambient::Clock;
 
 use crate::body::{Body, Outgoing, ProducerFailed, Progress, ResponseBody};
@@ -28,6 +29,7 @@ struct Inner {
     resolver: GuardedResolver,
     auto: Pool,
     http1: Pool,
+    response_seconds: [OnceLock<Histogram>; CLASSES.len()],
     // Most recently used last.
     identities: Mutex<Vec<(PoolKey, Pool)>>,
 }
@@ -137,8 +139,23 @@ impl Client {
             resolver,
             auto,
             http1,
+            response_seconds: Default::default(),
             identities: Mutex::default(),
         }))
+    }
+
+    /// A client like this one that also keeps what `change` adds to the policy. It has pools of its own: connections
+    /// are never shared between policies.
+    #[must_use]
+    pub fn with_policy(&self, change: impl FnOnce(Policy) -> Policy) -> Self {
+        let Inner {
+            policy,
+            settings,
+            resolver,
+            ..
+        } = &*self.0;
+        let (resolver, clock) = resolver.parts();
+        Self::with_resolver(change(policy.clone()), settings.clone(), clock, resolver)
     }
 
     /// The policy that every connection of this client obeys.
@@ -167,14 +184,18 @@ impl Client {
     ) -> Result<Response<ResponseBody>, Error> {
         let progress = Progress::start();
         let result = self.exchange(request, call, Arc::clone(&progress)).await;
-        let outcome = match &result {
-            Ok(response) => status_class(response.status()),
-            Err(error) => error.code(),
-        };
-        let client = self.0.settings.name;
-        metrics::histogram!("patchbay_outbound_response_seconds", "client" => client, "outcome" => outcome)
-            .record(progress.elapsed().as_secs_f64());
+        let seconds = progress.elapsed().as_secs_f64();
+        match &result {
+            Ok(response) => self.response_seconds(response.status()).record(seconds),
+            Err(error) => seconds_histogram(self.0.settings.name, error.code()).record(seconds),
+        }
         result
+    }
+
+    /// Looked up once for each class of statuses: finding a metric by its labels costs more than recording it.
+    fn response_seconds(&self, status: StatusCode) -> &Histogram {
+        let class = usize::from(status.as_u16() / 100).min(CLASSES.len()) - 1;
+        self.0.response_seconds[class].get_or_init(|| seconds_histogram(self.0.settings.name, CLASSES[class]))
     }
 
     async fn exchange(
@@ -214,8 +235,7 @@ impl Client {
             Failure::Connect(error) => error,
             Failure::Exchange(error) => transport_error(Arc::new(error), target_of(&uri), false),
         })?;
-        let target: Arc<str> = target_of(&uri).into();
-        Ok(response.map(|incoming| ResponseBody::new(incoming, target, timeouts.idle)))
+        Ok(response.map(|incoming| ResponseBody::new(incoming, uri, timeouts.idle)))
     }
 
     fn identity_pool(&self, identity: &Identity, protocol: Protocol) -> Result<Pool, InvalidIdentity> {
@@ -291,19 +311,15 @@ fn check_request(request: &Request<Body>) -> Result<(), Error> {
     Ok(())
 }
 
-fn status_class(status: http::StatusCode) -> &'static str {
-    match status.as_u16() {
-        100..=199 => "1xx",
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    }
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn seconds_histogram(client: &'static str, outcome: &'static str) -> Histogram {
+    metrics::histogram!("patchbay_outbound_response_seconds", "client" => client, "outcome" => outcome)
 }
 
 /// A response body that broke off.
-pub(crate) fn body_error(error: hyper::Error, target: &str) -> Error {
-    transport_error(Arc::new(error), target.to_owned(), true)
+pub(crate) fn body_error(error: hyper::Error, uri: &Uri) -> Error {
+    transport_error(Arc::new(error), target_of(uri), true)
 }
 
 fn transport_error(source: Arc<dyn StdError + Send + Sync>, target: String, in_body: bool) -> Error {

@@ -8,8 +8,8 @@
 //!   the connection says to itself is noted and not passed on; otherwise the bell wakes the task in charge.
 //! - A connection in the pool has nobody in charge. When its socket stirs, the *sweeper* has a look; it also drops what
 //!   has been idle for too long. Who takes a connection out looks again before using it.
-//! - Where the response does not end the exchange, because the upload still runs or the protocol was upgraded, the
-//!   connection gets a task after all.
+//! - Where the response does not end the exchange, because the upload still runs, the connection gets a task after all;
+//!   where the protocol may change, it has one from the start.
 //!
 //! HTTP/2 connections are shared by requests and have a task each.
 
@@ -21,9 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{HOST, HeaderValue, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -42,6 +42,8 @@ use crate::error::{Error, InvalidUrl};
 /// connection cannot be told from one that was processed.
 const IDLE: Duration = Duration::from_secs(50);
 const IDLE_PER_ORIGIN: usize = 256;
+/// Most bytes of a response, its head included, that are read ahead of its reader.
+const BUFFER: usize = 128 * 1024;
 /// How often the sweeper looks without being asked.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often a connection is polled again for its own sake before other tasks get a turn.
@@ -121,7 +123,10 @@ impl Pool {
             let is_kept = kept.is_some();
             let lane = match kept {
                 Some(lane) => lane,
-                None => self.connect(&uri, &origin).await.map_err(Failure::Connect)?,
+                // Apart, because its state is large and seldom needed.
+                None => Box::pin(self.connect(&uri, &origin))
+                    .await
+                    .map_err(Failure::Connect)?,
             };
             let sent = match lane {
                 Lane::Http1(link) => {
@@ -157,6 +162,7 @@ impl Pool {
             let (sender, connection) = http1::Builder::new()
                 // Applies when a request carries the case its own sender used (the server keeps it in the extensions).
                 .preserve_header_case(true)
+                .max_buf_size(BUFFER)
                 .handshake(stream)
                 .await
                 .map_err(failed)?;
@@ -190,13 +196,22 @@ impl Pool {
         mut link: Box<Link>,
         request: Request<Outgoing>,
     ) -> Result<Response<Receiving>, TrySendError<Request<Outgoing>>> {
+        if request.headers().contains_key(UPGRADE) {
+            // Only a connection that has had its own task from the start can be handed over.
+            if let Some(connection) = link.connection.take() {
+                TokioExecutor::new().execute(async move {
+                    let _ = connection.with_upgrades().await;
+                });
+            }
+            let response = link.sender.try_send_request(request).await?;
+            return Ok(response.map(Receiving::shared));
+        }
         let progress = Arc::clone(&request.body().progress);
         let mut responding = pin!(link.sender.try_send_request(request));
         let response = std::future::poll_fn(|cx| link.drive(cx, |cx| responding.as_mut().poll(cx))).await?;
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if switched || !progress.is_sent() {
+        if !progress.is_sent() {
             let pool = Arc::downgrade(&self.0);
-            TokioExecutor::new().execute(link.finish(switched, pool));
+            TokioExecutor::new().execute(link.finish(pool));
             return Ok(response.map(Receiving::shared));
         }
         Ok(response.map(|incoming| Receiving::alone(incoming, link, Arc::clone(&self.0))))
@@ -383,13 +398,7 @@ impl Link {
     }
 
     /// Drives the connection until it can be kept or is done.
-    async fn finish(mut self: Box<Self>, switched: bool, pool: Weak<Shared>) {
-        if switched {
-            if let Some(connection) = self.connection.take() {
-                let _ = connection.with_upgrades().await;
-            }
-            return;
-        }
+    async fn finish(mut self: Box<Self>, pool: Weak<Shared>) {
         let is_ready = std::future::poll_fn(|cx| {
             let Self {
                 sender, connection, ..

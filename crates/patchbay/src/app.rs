@@ -191,7 +191,7 @@ pub fn service(
             }
         })
     };
-    let mut endpoints = patchbay_api::routes::routes(context, &readiness);
+    let mut endpoints = patchbay_api::routes::routes(context, &house::proxy(config, context), &readiness);
     let limiter = RateLimiter::new(
         RateLimits::uniform(config.server.rate_limit_per_min),
         counters(context),
@@ -201,6 +201,10 @@ pub fn service(
         context,
         patchbay_web::Options {
             limiter: Some(limiter.clone()),
+            connect_ui: patchbay_web::ConnectUiOptions {
+                api_urls: config.server.connect_ui_api_urls.clone(),
+                frame_ancestors: config.server.connect_ui_frame_ancestors.clone(),
+            },
             demo,
             websocket_limit: usize::try_from(config.server.websocket_limit).unwrap_or(usize::MAX),
         },

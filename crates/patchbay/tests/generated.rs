@@ -42,7 +42,7 @@ fn provider_pages() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/providers");
     let mut known = vec!["README.md".to_owned()];
     check("docs/providers/README.md", &page::index(&catalogue));
-    for provider in catalogue.iter() {
+    for provider in &catalogue {
         let name = format!("{}.md", provider.name);
         check(&format!("docs/providers/{name}"), &page::provider(provider));
         known.push(name);

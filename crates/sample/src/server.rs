@@ -390,6 +390,23 @@ impl SampleHandle {
         token::issue_directly(&self.state, client, scope)
     }
 
+    /// A client's own token, as if it had asked for one.
+    pub fn issue_client_token(&self, client: &str) -> serde_json::Value {
+        token::issue_client_token(&self.state, client)
+    }
+
+    /// Whether the API takes this access token now.
+    pub fn accepts(&self, access_token: &str) -> bool {
+        let client = self.state.tokens().client_of(access_token);
+        let now = self.state.api_now(client.as_deref());
+        self.state.tokens().check(access_token, now).is_ok()
+    }
+
+    /// Revokes the grant of a refresh token, as its person does in their account's settings.
+    pub fn revoke(&self, refresh_token: &str) {
+        self.state.tokens().revoke(refresh_token);
+    }
+
     /// Sets how `/hooks/<name>` answers the next deliveries; 200 after that.
     pub fn script_hook(&self, name: &str, answers: impl IntoIterator<Item = HookAnswer>) {
         let answers: VecDeque<_> = answers.into_iter().collect();

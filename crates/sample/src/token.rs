@@ -205,6 +205,12 @@ pub(crate) fn issue_directly(state: &State, client: &str, scope: &str) -> Value 
     Value::Object(fields(&issued, &behaviour))
 }
 
+pub(crate) fn issue_client_token(state: &State, client: &str) -> Value {
+    let behaviour = state.with_behaviours(Some(client), |behaviours| behaviours.client_credentials.clone());
+    let issued = state.tokens().client_token(client, "read", state.world());
+    Value::Object(fields(&issued, &behaviour))
+}
+
 /// Content type and body of an answer.
 fn written(issued: &Issued, behaviour: &TokenBehaviour) -> (&'static str, String) {
     let fields = fields(issued, behaviour);

@@ -16,8 +16,9 @@ use patchbay_types::{
 
 pub use list::list;
 pub use refresh::{
-    FailureSaved, RefreshSaved, StaleConnection, StaleCursor, TestSaved, forget_expired_previous_tokens,
-    save_refresh_failure, save_refreshed, save_tested, stale_page,
+    FailureSaved, RefreshSaved, StaleConnection, StaleCursor, TestSaved, failing_page,
+    forget_expired_previous_tokens, remember_reminder, save_refresh_failure, save_refreshed, save_tested,
+    stale_page, unrefreshed_page,
 };
 
 use crate::columns::{
@@ -47,6 +48,32 @@ pub async fn find(
 /// A live connection by its row, with its credentials.
 pub async fn find_by_row(tx: &mut Tx, id: ConnectionRowId) -> Result<Option<Connection>, DbError> {
     find_where(tx, "c.id = $1 AND c.deleted_at IS NULL", &params![id]).await
+}
+
+/// A page of an integration's live connections with what their `connection_config` says, oldest row first, those after
+/// `after`. For the rare question that only a sealed setting answers.
+pub async fn configs(
+    tx: &mut Tx,
+    integration: IntegrationId,
+    after: ConnectionRowId,
+    limit: u32,
+) -> Result<Vec<(ConnectionRowId, JsonMap)>, DbError> {
+    let rows = tx
+        .query(
+            "SELECT id, environment_id, connection_id, connection_config FROM connection
+             WHERE integration_id = $1 AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3",
+            &params![integration, after, limit],
+        )
+        .await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let (id, environment) = (columns.next()?, columns.next::<EnvironmentId>()?);
+        let seal = Seal::new(integration, &columns.next::<ConnectionId>()?);
+        let config = open_json(tx, environment, &seal.connection_config, &columns.bytes()?).await?;
+        found.push((id, config));
+    }
+    Ok(found)
 }
 
 /// The row of a live connection of an integration.
@@ -206,12 +233,13 @@ pub async fn set_metadata(
     Ok(MetadataSaved::Saved)
 }
 
-/// Merges `changes` over the connection config of a live connection, key by key, and answers the result; `None`
-/// if there is no such connection.
-pub async fn merge_connection_config(
+/// Merges `changes` over the connection config of a live connection, key by key, without the keys `removed`, and
+/// answers the result; `None` if there is no such connection.
+pub async fn change_connection_config(
     tx: &mut Tx,
     id: ConnectionRowId,
     changes: &JsonMap,
+    removed: &[String],
 ) -> Result<Option<JsonMap>, DbError> {
     let sql = format!(
         "SELECT environment_id, integration_id, connection_id, connection_config FROM connection \
@@ -225,7 +253,8 @@ pub async fn merge_connection_config(
     let environment: EnvironmentId = columns.next()?;
     let seal = Seal::new(columns.next()?, &columns.next::<ConnectionId>()?);
     let stored: JsonMap = open_json(tx, environment, &seal.connection_config, &columns.bytes()?).await?;
-    let config = merged(stored, changes);
+    let mut config = merged(stored, changes);
+    config.retain(|key, _| !removed.contains(key));
     let sealed = seal_json(tx, environment, &seal.connection_config, &config).await?;
     tx.execute(
         "UPDATE connection SET connection_config = $2, updated_at = $3 WHERE id = $1",
@@ -347,7 +376,12 @@ pub(crate) async fn soft_delete_of_environment(tx: &mut Tx, id: EnvironmentId) -
 }
 
 /// Tables whose rows end with the life of their connection.
-const DEPENDENTS: [&str; 3] = ["connection_tag", "connection_error", "refresh_intent"];
+const DEPENDENTS: [&str; 4] = [
+    "connection_tag",
+    "connection_error",
+    "refresh_intent",
+    "provider_step",
+];
 
 async fn soft_delete_where(tx: &mut Tx, condition: &str, owner: Value) -> Result<(), DbError> {
     for table in DEPENDENTS {

@@ -14,11 +14,14 @@
 //! | `end_user` | [`crate::end_users`] | 31 days after their last change, and as long as a connection refers to them | [`sweep`] |
 //! | `connect_session` | [`crate::connect_sessions`] | 2 days after their token expired (an authorization under way still reads them) | [`sweep`] |
 //! | `auth_attempt` | [`crate::auth_attempts`] | until their callback, at most 2 days | the callback, [`sweep`] |
+//! | `auth_outcome` | [`crate::auth_outcomes`] | 2 days | [`sweep`] |
 //! | `refresh_intent` | [`crate::refreshes`] | until the answer is saved or the connection deleted | the save, the deletion |
+//! | `provider_step` | [`crate::provider_steps`] | until the steps are done or given up, or the connection deleted | the save, the deletion |
 //! | `refresh_event` | [`crate::refreshes`] | the last 50 of a connection | every append, the purge of the connection |
 //! | `lease` | [`crate::leases`] | one row a name: a fence must never repeat; those of refreshes go with their connection | the purge of the connection |
 //! | `delivery`, `delivery_attempt` | [`crate::deliveries`] | delivered: 7 days, given up: 30 days after the end | [`sweep`] |
 //! | `operation`, `message` | [`crate::operations`] | 15 days | [`sweep`] |
+//! | `inbound_event` | [`crate::inbound_events`] | until it took effect, at most as long as there are attempts | the attempt, the purge of the environment |
 //! | `provider_override` | [`crate::provider_overrides`] | the last 50 versions of a provider | every append |
 //! | `rate_window` | [`crate::rate_windows`] | until a window is over | [`sweep`], an hour later at most |
 //! | `audit_entry` | [`retention`](self) until the audit trail is written | 400 days | [`sweep`] |
@@ -43,7 +46,7 @@ pub struct Retention {
     pub deleted: Duration,
     /// Expired connect sessions.
     pub sessions: Duration,
-    /// Authorization attempts.
+    /// Authorization attempts, and how they ended.
     pub attempts: Duration,
     /// Delivered deliveries.
     pub delivered: Duration,
@@ -98,6 +101,10 @@ pub async fn sweep(tx: &mut Tx, retention: &Retention, batch: u32) -> Result<Swe
         auth_attempts(tx, earlier(now, retention.attempts), batch).await?,
     );
     note(
+        "auth_outcome",
+        auth_outcomes(tx, earlier(now, retention.attempts), batch).await?,
+    );
+    note(
         "delivery",
         deliveries(tx, "delivered", earlier(now, retention.delivered), batch).await?,
     );
@@ -142,6 +149,17 @@ pub async fn connect_sessions(tx: &mut Tx, before: Timestamp, batch: u32) -> Res
 /// Removes authorization attempts begun before `before`.
 pub async fn auth_attempts(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u64, DbError> {
     delete_oldest(tx, "auth_attempt", "state_hash", "created_at", before, batch).await
+}
+
+/// Removes outcomes of attempts that ended before `before`.
+pub async fn auth_outcomes(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u64, DbError> {
+    // Two columns make the key, which `delete_oldest` does not know; there are few of them.
+    tx.execute(
+        "DELETE FROM auth_outcome WHERE (connect_session, attempt) IN
+           (SELECT connect_session, attempt FROM auth_outcome WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+        &params![before, batch],
+    )
+    .await
 }
 
 /// Removes deliveries of a final status that finished before `before`, with their attempts.

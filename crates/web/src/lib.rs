@@ -7,6 +7,7 @@
 mod assets;
 mod callback;
 mod connect;
+mod connect_ui;
 mod demo;
 mod home;
 mod overview;
@@ -18,8 +19,10 @@ use std::sync::Arc;
 use patchbay_api::rate_limit::RateLimiter;
 use patchbay_api::{Auth, Endpoint, Rate, Route, codes};
 use patchbay_connections::Context;
+use patchbay_proxy::Proxy;
 use tokio::sync::Semaphore;
 
+pub use connect_ui::ConnectUiOptions;
 pub use demo::{Demo, Observed, ObservedWebhook};
 
 /// What differs between servers.
@@ -28,6 +31,8 @@ pub struct Options {
     /// Counts popups against their account. They count themselves, because being refused is an outcome that the
     /// waiting browser must hear of. None: not counted.
     pub limiter: Option<RateLimiter>,
+    /// Who else the Connect UI may talk to, and who may embed it.
+    pub connect_ui: ConnectUiOptions,
     /// The demonstration; none on every other server.
     pub demo: Option<Arc<Demo>>,
     /// Popup WebSockets this process holds at once; one more is refused.
@@ -41,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) options: Options,
     /// Places for WebSockets.
     pub(crate) sockets: Arc<Semaphore>,
+    /// For the demonstration's calls.
+    pub(crate) proxy: Arc<Proxy>,
 }
 
 /// The routes of the pages and of the popup flow. They belong beside the protocol's in one service.
@@ -51,6 +58,7 @@ pub fn routes(context: &Arc<Context>, options: Options) -> Vec<Endpoint> {
             options.websocket_limit.min(Semaphore::MAX_PERMITS),
         )),
         options,
+        proxy: Proxy::new(Arc::clone(context), patchbay_proxy::Settings::default()),
     };
     let mut all = vec![
         home::route(&site),
@@ -60,6 +68,7 @@ pub fn routes(context: &Arc<Context>, options: Options) -> Vec<Endpoint> {
         callback::app_route(&site),
         overview::route(&site),
     ];
+    all.extend(connect_ui::routes(&site));
     let path = context.settings.websockets_path.as_str();
     if path != "/" {
         // The table of routes keeps its paths for the life of the process, and so does this one.

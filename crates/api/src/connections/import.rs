@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use patchbay_connections::Context;
-use patchbay_connections::connections::{self, Import, Verification};
+use patchbay_connections::connections::{self, Import, Installation, Verification};
 use patchbay_types::connections::Change;
 use patchbay_types::end_users::EndUserInput;
 use patchbay_types::{AuthMode, ConnectionId, Credentials, JsonMap, Tags, time};
@@ -123,6 +123,7 @@ fn import_credentials() -> Schema {
         .branch("TWO_STEP", made("TWO_STEP", "token"))
         .branch("SIGNATURE", made("SIGNATURE", "token"))
         .branch("BILL", made("BILL", "session_id"))
+        .branch("AWS_SIGV4", made("AWS_SIGV4", "access_key_id"))
         .branch(
             "APP",
             kind("APP")
@@ -157,13 +158,20 @@ pub(super) async fn import(
     let target = connections::import_target(&context, environment.id, &body.provider_config_key)
         .await
         .map_err(refused)?;
-    let connection_config = body.connection_config.unwrap_or_default();
+    let mut connection_config = body.connection_config.unwrap_or_default();
     let mut given = body.credentials;
     let assertion_option = match given.remove("assertionOption") {
         Some(Value::Object(option)) => option,
         _ => JsonMap::new(),
     };
-    let credentials = imported(&given, &connection_config, target.auth_mode())?;
+    let credentials = match imported(&given, &connection_config, target.auth_mode())? {
+        Imported::Ready(credentials) => credentials,
+        Imported::Installation(installation) => {
+            connections::installed(&context, &target, &installation, &mut connection_config)
+                .await
+                .map_err(refused)?
+        }
+    };
     let connection_id = match body.connection_id.filter(|id| !id.is_empty()) {
         Some(id) => Some(ConnectionId::parse(&id).map_err(|error| ApiError::unexpected(error.to_string()))?),
         None => None,
@@ -193,12 +201,20 @@ pub(super) async fn import(
     Reply::json_with(StatusCode::CREATED, &body)
 }
 
+/// What an import's `credentials` hold.
+enum Imported {
+    /// The credentials to store.
+    Ready(Credentials),
+    /// What their token is minted for.
+    Installation(Installation),
+}
+
 /// The credentials to store. OAuth imports keep what was submitted as `raw`.
 fn imported(
     given: &JsonMap,
     connection_config: &JsonMap,
     auth_mode: AuthMode,
-) -> Result<Credentials, ApiError> {
+) -> Result<Imported, ApiError> {
     let mut object = given.clone();
     let kind = given.get("type").and_then(Value::as_str).unwrap_or_default();
     if kind != auth_mode.as_str() {
@@ -207,7 +223,7 @@ fn imported(
         )));
     }
     match auth_mode {
-        AuthMode::None => return Ok(Credentials::None {}),
+        AuthMode::None => return Ok(Imported::Ready(Credentials::None {})),
         AuthMode::OAuth1 | AuthMode::OAuth2 | AuthMode::OAuth2Cc => {
             let mut raw = given.clone();
             if let Some(at) = raw.get_mut("expires_at")
@@ -228,10 +244,21 @@ fn imported(
             return Err(ApiError::new(&codes::INVALID_BODY)
                 .message("Connections of this type need `connection_config.accountId`"));
         }
-        AuthMode::App | AuthMode::Custom => return Err(not_built(auth_mode)),
+        AuthMode::App | AuthMode::Custom => {
+            let text = |name: &str| {
+                let value = given.get(name).and_then(Value::as_str);
+                value.unwrap_or_default().to_owned()
+            };
+            return Ok(Imported::Installation(Installation {
+                app_id: text("app_id"),
+                installation_id: text("installation_id"),
+            }));
+        }
         _ => {}
     }
-    Credentials::from_json(object).map_err(ApiError::unexpected)
+    Credentials::from_json(object)
+        .map(Imported::Ready)
+        .map_err(ApiError::unexpected)
 }
 
 /// Whether `connection_config` says which TBA account it is.
@@ -245,9 +272,3 @@ pub(crate) fn names_an_account(connection_config: &JsonMap) -> bool {
         })
 }
 
-/// Importing an app's installation means obtaining its first token.
-pub(crate) fn not_built(auth_mode: AuthMode) -> ApiError {
-    ApiError::new(&codes::FEATURE_NOT_BUILT).message(format!(
-        "This version of Patchbay cannot import connections of type {auth_mode} yet"
-    ))
-}

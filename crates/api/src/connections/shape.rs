@@ -31,7 +31,8 @@ pub(super) struct Listed {
     provider: String,
     errors: Vec<ActiveError>,
     end_user: Option<EndUser>,
-    tags: std::collections::BTreeMap<String, String>,
+    #[schemars(with = "std::collections::BTreeMap<String, String>")]
+    tags: Tags,
     metadata: Option<JsonMap>,
     created: String,
 }
@@ -128,7 +129,7 @@ impl From<ConnectionSummary> for Listed {
             id: row.id.0,
             errors: errors(&row.errors),
             end_user: row.end_user.as_ref().map(EndUser::from),
-            tags: tag_map(&row.tags),
+            tags: row.tags,
             metadata: row.metadata,
             created: time::micros_offset(row.created_at),
             connection_id: row.connection_id.into(),
@@ -164,6 +165,13 @@ pub(super) fn shown(
     };
     let mut connection_config = connection.connection_config.clone();
     if reveal != Reveal::All {
+        if let Credentials::TwoStep(_) = &connection.credentials
+            && let Some(token) = connection.credentials.refresh_token()
+            && let Some(raw) = credentials.get_mut("raw")
+        {
+            // The provider may call it anything there.
+            strip_text(raw, token.expose());
+        }
         strip_refresh_tokens(&mut credentials);
         strip_refresh_tokens(&mut connection_config);
     }
@@ -189,6 +197,18 @@ pub(super) fn shown(
 fn strip_refresh_tokens(object: &mut JsonMap) {
     object.retain(|name, _| !names_a_refresh_token(name));
     object.values_mut().for_each(strip_value);
+}
+
+/// Removes, at any depth, every member that is this text.
+fn strip_text(value: &mut Value, text: &str) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|_, member| member != text);
+            object.values_mut().for_each(|member| strip_text(member, text));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| strip_text(item, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn strip_value(value: &mut Value) {

@@ -11,9 +11,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::{ClientOverride, MissingClient, OAuthClient, pkce};
-use crate::encode;
 use crate::endpoint::{self, EndpointError};
-use crate::modes::ModeNotBuilt;
+use crate::{encode, mcp};
 
 /// Parameters that hold the flow together: no caller may change them.
 const FIXED: &[&str] = &[
@@ -74,9 +73,9 @@ pub enum AuthorizeError {
     /// The caller wants to change a parameter that holds the flow together.
     #[error("authorization_params may not set {0}")]
     FixedParam(&'static str),
-    /// The provider's app is installed from its own side.
-    #[error("{0} is connected by installing its app, not in a popup")]
-    ExchangeNotBuilt(String),
+    /// An app that is installed from the provider's side has no page to send anybody to.
+    #[error("the app of {0} is installed from the provider's side: connect with POST /auth/oauth-outbound")]
+    InstalledElsewhere(String),
 }
 
 impl AuthorizeError {
@@ -87,7 +86,7 @@ impl AuthorizeError {
             Self::UnsupportedGrant(_) => "grant_type_err",
             Self::Endpoint(error) => error.code(),
             Self::Invalid | Self::FixedParam(_) => "url_param_err",
-            Self::ExchangeNotBuilt(_) => ModeNotBuilt(AuthMode::OAuth2).code(),
+            Self::InstalledElsewhere(_) => "auth_mode_err",
         }
     }
 }
@@ -97,7 +96,7 @@ pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Author
     let definition = &input.provider.definition;
     let name = input.provider.name.as_str();
     if definition.is_outbound_installation {
-        return Err(AuthorizeError::ExchangeNotBuilt(name.to_owned()));
+        return Err(AuthorizeError::InstalledElsewhere(name.to_owned()));
     }
     let own = ClientOverride::read(input.client_override);
     let client = OAuthClient::choose(definition, input.secrets, own.as_ref().map(|own| &own.client))?;
@@ -109,8 +108,16 @@ pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Author
         return Err(AuthorizeError::UnsupportedGrant(grant.to_owned()));
     }
     let (base, declared) = resolve(input, ambient)?;
-    let code_verifier = (!definition.disable_pkce).then(|| pkce::new_verifier(ambient.entropy.as_ref()));
-    let scopes = scopes(input.secrets, input.connection_config).join(&definition.scope_separator);
+    let is_mcp = definition.auth_mode == AuthMode::McpOAuth2;
+    let wants_pkce = is_mcp || !definition.disable_pkce;
+    let code_verifier = wants_pkce.then(|| pkce::new_verifier(ambient.entropy.as_ref()));
+    let mut scopes = scopes(input.secrets, input.connection_config);
+    let encoded: Vec<_> = scopes.iter().map(|scope| encode::component(scope)).collect();
+    if is_mcp && definition.authorization_url_takes_raw_scopes() {
+        // Only what is between them goes unencoded.
+        scopes = encoded.iter().map(AsRef::as_ref).collect();
+    }
+    let scopes = scopes.join(&definition.scope_separator);
 
     let mut query = Query::default();
     query.set("response_type", "code");
@@ -119,6 +126,9 @@ pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Author
     query.set("scope", &scopes);
     query.set("state", input.state);
     for (name, value) in &declared {
+        if is_mcp && mcp::RESERVED.contains(&name.as_str()) {
+            continue;
+        }
         if let Some(text) = encode::scalar(value) {
             query.set(name, &text);
         }
@@ -132,7 +142,9 @@ pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Author
     {
         query.set("user_scope", scopes);
     }
-    overlay(&mut query, input.authorization_params)?;
+    if !is_mcp {
+        overlay(&mut query, input.authorization_params)?;
+    }
     let url = assemble(definition, &base, query)?;
     Ok(Authorization { url, code_verifier })
 }

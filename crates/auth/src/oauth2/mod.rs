@@ -60,12 +60,12 @@ impl<'a> OAuthClient<'a> {
         if is_public {
             return Ok(Self { id, secret: "" });
         }
-        let secret = secrets
-            .client_secret
-            .as_ref()
-            .map(Secret::expose)
-            .filter(present)
-            .ok_or(MissingClient)?;
+        let secret = secrets.client_secret.as_ref().map(Secret::expose).filter(present);
+        let secret = match secret {
+            // A client that registered itself seldom has one.
+            None if crate::mcp::allows_public_clients(definition.auth_mode) => "",
+            found => found.ok_or(MissingClient)?,
+        };
         Ok(Self { id, secret })
     }
 }

@@ -10,11 +10,12 @@ use patchbay_types::time::millis_z;
 use patchbay_types::{AuthMode, Credentials, JsonMap, Secret};
 
 use super::token::{
-    Reading, Second, Unreadable, accepts, authenticated, end_of, no_usual, refresh_call, refresh_rules,
+    Reading, Second, Unit, Unreadable, accepts, authenticated, end_of, no_usual, refresh_call, refresh_rules,
     refresh_token_of,
 };
 use super::{OAuthClient, client};
 use crate::endpoint;
+use crate::mcp::generic::{Known, MissingMetadata};
 use crate::message::{Answer, Call};
 use crate::renewal::{RenewError, RenewInput, Renewal};
 
@@ -84,6 +85,23 @@ pub(crate) fn request(input: &RenewInput<'_>, old: &OAuth2, ambient: &Ambient) -
         usual,
         ambient,
     )?)
+}
+
+/// The request to a server that was discovered (§12.2).
+pub(crate) fn discovered_request(input: &RenewInput<'_>, old: &OAuth2) -> Result<Call, RenewError> {
+    let ours = |error: MissingMetadata| RenewError::ours(error.to_string());
+    let refresh_token = old
+        .refresh_token
+        .as_ref()
+        .ok_or_else(|| RenewError::ours("there is no refresh token"))?;
+    let known = Known::read(input.connection_config).map_err(ours)?;
+    let own = old.config_override.as_ref();
+    let secret = own.and_then(|own| own.client_secret.as_ref());
+    let grant = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", refresh_token.expose()),
+    ];
+    known.token_request(&grant, secret).map_err(ours)
 }
 
 /// The second request, where the definition makes one with the answer to the first. None is made after a refusal,
@@ -195,7 +213,7 @@ pub(crate) fn read(
 fn prolonged(old: &OAuth2, object: &JsonMap, rules: &TokenAnswer, now: Timestamp) -> Renewal {
     let mut tokens = old.clone();
     let root = client::rooted(object, rules.root.as_deref());
-    tokens.expires_at = end_of(object, root, rules, rules.life_s, now);
+    tokens.expires_at = end_of(object, root, rules, rules.life_s, Unit::Seconds, now);
     if let Some(end) = tokens.expires_at {
         tokens.raw.0.insert("expires_at".to_owned(), millis_z(end).into());
     }

@@ -20,6 +20,7 @@ use url::Url;
 use super::client::{self, Usual};
 use super::{ClientOverride, MissingClient, OAuthClient};
 use crate::endpoint::{self, EndpointError};
+use crate::mcp::generic::{Known, MissingMetadata};
 use crate::message::{Answer, Call};
 use crate::metadata::{capture, lookup};
 use crate::rejection::{Rejection, oauth_error};
@@ -64,6 +65,9 @@ pub enum ExchangeError {
     /// The token URL or its parameters cannot be built.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The attempt does not hold what was discovered.
+    #[error(transparent)]
+    MissingMetadata(#[from] MissingMetadata),
     /// No answer.
     #[error("the provider's token endpoint could not be asked: {0}")]
     NoAnswer(#[from] patchbay_outbound::Error),
@@ -81,7 +85,9 @@ impl ExchangeError {
         match self {
             Self::MissingClient(_) => "provider_config_err",
             Self::Endpoint(error) => error.code(),
-            Self::NoAnswer(_) | Self::Rejected(_) | Self::NoToken(_) => "unknown_err",
+            Self::MissingMetadata(_) | Self::NoAnswer(_) | Self::Rejected(_) | Self::NoToken(_) => {
+                "unknown_err"
+            }
         }
     }
 
@@ -120,6 +126,20 @@ pub fn exchange_request(input: &ExchangeInput<'_>, ambient: &Ambient) -> Result<
         usual,
         ambient,
     )?)
+}
+
+/// The token request of the code grant at a server that was discovered (§12.2).
+pub fn discovered_request(input: &ExchangeInput<'_>) -> Result<Call, ExchangeError> {
+    let known = Known::read(input.connection_config)?;
+    let verifier = input.code_verifier.map(Secret::expose).unwrap_or_default();
+    let grant = [
+        ("grant_type", "authorization_code"),
+        ("code", input.code),
+        ("code_verifier", verifier),
+        ("redirect_uri", input.callback_url),
+    ];
+    let secret = input.client_override.get("oauth_client_secret_override");
+    Ok(known.token_request(&grant, secret)?)
 }
 
 /// The second request, where the definition makes one with the answer to the first. None is made after a refusal,
@@ -392,7 +412,14 @@ impl Reading<'_> {
         // Some providers refuse with status 200 and an error in the body.
         let refused = object.contains_key("error") && oauth_error(&object).is_some();
         let alternate = self.definition.alternate_access_token_response_path.as_deref();
-        match parse(object, self.rules, life_s, alternate, self.now) {
+        match parse(
+            object,
+            self.rules,
+            life_s,
+            alternate,
+            Unit::of(self.definition),
+            self.now,
+        ) {
             Some(credentials) => Ok((credentials, metadata)),
             None if refused => Err(Unreadable::Rejected(Rejection::read(first, self.secrets))),
             None => Err(Unreadable::NoToken(Rejection::read(first, self.secrets))),
@@ -423,10 +450,11 @@ fn parse(
     rules: &TokenAnswer,
     life_s: Option<u64>,
     alternate_path: Option<&str>,
+    unit: Unit,
     now: Timestamp,
 ) -> Option<OAuth2> {
     let root = client::rooted(&object, rules.root.as_deref());
-    let expires_at = end_of(&object, root, rules, life_s, now);
+    let expires_at = end_of(&object, root, rules, life_s, unit, now);
     let at = |path: &Option<String>, usual: &str| token_text(lookup(root, path.as_deref().unwrap_or(usual)));
     let top = |access_token| OAuth2 {
         access_token,
@@ -440,7 +468,7 @@ fn parse(
             Value::Object(nested) => OAuth2 {
                 access_token: token_text(nested.get("access_token"))?,
                 refresh_token: token_text(nested.get("refresh_token")),
-                expires_at: expiry_of(nested, now),
+                expires_at: expiry_of(nested, unit, now),
                 ..OAuth2::default()
             },
             scalar => top(token_text(Some(scalar))?),
@@ -455,12 +483,37 @@ fn parse(
     })
 }
 
+/// What `expires_in` counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unit {
+    Seconds,
+    Milliseconds,
+}
+
+impl Unit {
+    pub(super) fn of(definition: &Definition) -> Self {
+        if definition.expires_in_milliseconds {
+            Self::Milliseconds
+        } else {
+            Self::Seconds
+        }
+    }
+
+    fn end(self, value: &Value, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Seconds => expiry::within(value, now),
+            Self::Milliseconds => expiry::within_millis(value, now),
+        }
+    }
+}
+
 /// When tokens end: as fixed by the definition, at the instant named, after the shortest of the lives named.
 pub(super) fn end_of(
     object: &JsonMap,
     root: &JsonMap,
     rules: &TokenAnswer,
     life_s: Option<u64>,
+    unit: Unit,
     now: Timestamp,
 ) -> Option<Timestamp> {
     if let Some(life) = life_s {
@@ -468,16 +521,16 @@ pub(super) fn end_of(
     }
     let path = rules.expires_at.as_deref().unwrap_or("expires_at");
     let at = lookup(root, path).and_then(|value| expiry::at(value, now));
-    let within = |object: &JsonMap, path: &str| expiry::within(lookup(object, path)?, now);
+    let within = |object: &JsonMap, path: &str| unit.end(lookup(object, path)?, now);
     at.or_else(|| match rules.expires_in.as_slice() {
         [] => within(root, "expires_in"),
         paths => paths.iter().filter_map(|path| within(object, path)).min(),
     })
 }
 
-fn expiry_of(object: &JsonMap, now: Timestamp) -> Option<Timestamp> {
+fn expiry_of(object: &JsonMap, unit: Unit, now: Timestamp) -> Option<Timestamp> {
     let at = object.get("expires_at").and_then(|value| expiry::at(value, now));
-    at.or_else(|| expiry::within(object.get("expires_in")?, now))
+    at.or_else(|| unit.end(object.get("expires_in")?, now))
 }
 
 /// The refresh token of an answer, by the definition's path.
@@ -504,7 +557,14 @@ mod tests {
     fn parsed(value: Value, alternate: Option<&str>) -> Option<OAuth2> {
         let now = "2026-08-21T10:00:00Z".parse().unwrap();
         match value {
-            Value::Object(object) => parse(object, &TokenAnswer::default(), None, alternate, now),
+            Value::Object(object) => parse(
+                object,
+                &TokenAnswer::default(),
+                None,
+                alternate,
+                Unit::Seconds,
+                now,
+            ),
             other => panic!("{other} is no object"),
         }
     }

@@ -6,8 +6,8 @@ use patchbay_types::AuthMode;
 
 use super::{Rules, keys};
 use crate::definition::{
-    AssertionKind, Condition, Definition, ExtraTokenPlace, Fields, Step, Target, TokenClient, TokenUrl,
-    condition_path,
+    AssertionKind, Condition, Definition, ExtraTokenPlace, Fields, ProviderStep, Step, Target, TokenClient,
+    TokenUrl, condition_path, filled_by_steps, step_path,
 };
 use crate::finding::Severity;
 use crate::forms;
@@ -109,6 +109,8 @@ pub(super) fn check(rules: &mut Rules<'_>) {
                     undeclared(rules, at, name, rest, known, "assertion_option");
                 }
                 "metadata" => {}
+                "answer" | "item" | "claims" | "scopes" if in_steps(&path) => {}
+                _ if is_step(root) && in_steps(&path) => earlier_step(rules, at, name, root),
                 _ if in_token_client(&path) => token_client(rules, at, name, root),
                 _ if is_step(root) => step(rules, at, name, root),
                 _ => flat(rules, at, name),
@@ -134,6 +136,7 @@ fn setting(rules: &mut Rules<'_>, at: Place<'_>, name: &str, key: &str) {
         .collect();
     known.extend(filled.into_iter().flatten().map(String::as_str));
     known.extend(OWN_SETTINGS);
+    known.extend(filled_by_steps(&definition.post_connection));
     let extra = definition
         .token_client
         .iter()
@@ -203,6 +206,23 @@ fn step(rules: &mut Rules<'_>, at: Place<'_>, name: &str, root: &str) {
     // Step N+1 of `additional_steps[N]` sees the answers before it.
     let available = step.map_or(0, |index| index + 1);
     if number == 0 || number > available {
+        let message = format!("`{name}` is the answer of a step that has not run yet");
+        at.warn(rules, name, message);
+    }
+}
+
+fn in_steps(path: &[Step]) -> bool {
+    matches!(path.first(), Some(Step::Key(key)) if key == "post_connection" || key == "revoke")
+}
+
+/// Steps are counted from 1; one knows the answers before it.
+fn earlier_step(rules: &mut Rules<'_>, at: Place<'_>, name: &str, root: &str) {
+    let number: usize = root[4..].parse().unwrap_or_default();
+    let own = at.path.iter().find_map(|step| match step {
+        Step::Index(index) => Some(index + 1),
+        Step::Key(_) => None,
+    });
+    if number == 0 || own.is_some_and(|own| number > own) {
         let message = format!("`{name}` is the answer of a step that has not run yet");
         at.warn(rules, name, message);
     }
@@ -391,6 +411,14 @@ fn templates(definition: &Definition) -> Vec<(Vec<Step>, &Template)> {
     if let Some(client) = &definition.token_client {
         all.token_client(client);
     }
+    for (key, steps) in [
+        ("post_connection", &definition.post_connection),
+        ("revoke", &definition.revoke),
+    ] {
+        for (index, step) in steps.iter().enumerate() {
+            all.step(&step_path(key, index), step);
+        }
+    }
     let proxy = &definition.proxy;
     all.one(keys(["proxy", "base_url"]), proxy.base_url.as_ref());
     all.named(&keys(["proxy", "headers"]), &proxy.headers);
@@ -447,6 +475,25 @@ impl<'d> Collector<'d> {
             self.one(with(&path, "url"), Some(&introspection.url));
             self.map(&with(&path, "params"), &introspection.params);
         }
+    }
+
+    fn step(&mut self, path: &[Step], step: &'d ProviderStep) {
+        self.conditions(path, "when", &step.when);
+        if let Some(request) = &step.request {
+            let path = with(path, "request");
+            self.one(with(&path, "url"), request.url.as_ref());
+            self.one(with(&path, "endpoint"), request.endpoint.as_ref());
+            self.named(&with(&path, "query"), &request.query);
+            self.named(&with(&path, "headers"), &request.headers);
+            if let Some(data) = &request.data {
+                self.value(with(&path, "data"), data);
+            }
+        }
+        if let Some(choice) = &step.choose {
+            self.conditions(&with(path, "choose"), "where", &choice.matching);
+        }
+        self.map(&with(path, "set"), &step.set);
+        self.map(&with(path, "metadata"), &step.metadata);
     }
 
     fn conditions(&mut self, path: &[Step], key: &str, conditions: &'d [Condition]) {

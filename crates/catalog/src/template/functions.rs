@@ -3,10 +3,11 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use data_encoding::{BASE64, HEXLOWER};
+use jiff::Timestamp;
 use url::Url;
 
-use super::{Scope, sigv4};
-use crate::pem;
+use super::{Scope, SignableRequest};
+use crate::{pem, sigv4};
 
 /// A function of the template language (catalog-format §6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,8 +184,28 @@ pub(super) fn call(function: Function, arguments: &[String], scope: &Scope<'_>) 
                 region,
                 service,
             };
-            sigv4::authorization(&credential, &host, &scope.signable(), scope.now())
+            aws_authorization(&credential, &host, &scope.signable(), scope.now())
         }
         _ => return None,
     })
+}
+
+/// Signs `host`, `x-amz-date` and `content-type`.
+fn aws_authorization(
+    credential: &sigv4::Credential<'_>,
+    host: &str,
+    request: &SignableRequest<'_>,
+    now: Timestamp,
+) -> String {
+    let stamp = sigv4::stamp(now);
+    let mut headers = vec![("host", host), ("x-amz-date", stamp.as_str())];
+    headers.extend(request.content_type.map(|value| ("content-type", value)));
+    let request = sigv4::Request {
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        headers: &headers,
+        payload_hash: &sigv4::sha256_hex(request.body),
+    };
+    sigv4::authorization(credential, &request, now)
 }

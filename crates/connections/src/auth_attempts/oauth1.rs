@@ -52,12 +52,10 @@ pub(super) async fn arrive(arriving: &Arriving<'_>) -> Result<Arrival, Failure> 
     )
     .await
     .map_err(|error| Failure::new("unknown_err", error.webhook_type(), error.to_string()))?;
-    Ok(Arrival {
-        connection_config: metadata::merge_config(
-            JsonMap::new(),
-            arriving.callback_metadata(),
-            &attempt.connection_config,
-        ),
-        credentials: Credentials::OAuth1(credentials),
-    })
+    let connection_config = metadata::merge_config(
+        JsonMap::new(),
+        arriving.callback_metadata(),
+        &attempt.connection_config,
+    );
+    Ok(Arrival::new(Credentials::OAuth1(credentials), connection_config))
 }

@@ -56,12 +56,10 @@ pub(super) async fn arrive(arriving: &Arriving<'_>) -> Result<Arrival, Failure> 
     )
     .await
     .map_err(|error| Failure::new("unknown_err", error.webhook_type(), error.to_string()))?;
-    Ok(Arrival {
-        connection_config: metadata::merge_config(
-            exchanged.token_metadata,
-            from_callback,
-            &attempt.connection_config,
-        ),
-        credentials: exchanged.credentials,
-    })
+    let connection_config = metadata::merge_config(
+        exchanged.token_metadata,
+        from_callback,
+        &attempt.connection_config,
+    );
+    Ok(Arrival::new(exchanged.credentials, connection_config))
 }

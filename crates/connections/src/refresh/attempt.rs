@@ -16,7 +16,7 @@ use patchbay_types::environments::Environment;
 use patchbay_types::integrations::Integration;
 use patchbay_types::operations::{Operation, OperationState};
 use patchbay_types::refreshes::{RefreshEvent, RefreshReason};
-use patchbay_types::{ConnectionRowId, DeliveryId, OperationId};
+use patchbay_types::{AuthMode, ConnectionRowId, DeliveryId, OperationId, Timestamp};
 
 use super::policy::{self, error_type, later};
 use crate::caches::{Changed, ConnectionName};
@@ -43,6 +43,7 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Failure {
     pub(super) cause: RefreshCause,
     pub(super) detail: String,
+    retry_after: Option<Duration>,
     /// The provider may have acted on the request: the intent stays.
     outcome_unknown: bool,
 }
@@ -52,6 +53,7 @@ impl From<&RenewError> for Failure {
         Self {
             cause: error.cause(),
             detail: error.to_string(),
+            retry_after: error.retry_after(),
             outcome_unknown: error.outcome_unknown(),
         }
     }
@@ -73,7 +75,8 @@ impl Attempt<'_> {
             callback_url: &callback_url,
         };
         let ambient = &self.context.ambient;
-        let first = driver::renew(&self.context.token_client, &input, ambient).await;
+        let client = self.context.token_client_of(&provider.definition);
+        let first = driver::renew(client, &input, ambient).await;
         let Err(error) = &first else { return first };
         // The token it gave last, refused twice with a cool-down between: perhaps its rotation never took hold there.
         // Not at the first refusal: where a used token coming back ends the grant, a hiccup must not lead to that.
@@ -87,9 +90,7 @@ impl Attempt<'_> {
                     credentials: &credentials,
                     ..input
                 };
-                driver::renew(&self.context.token_client, &input, ambient)
-                    .await
-                    .or(first)
+                driver::renew(client, &input, ambient).await.or(first)
             }
             None => first,
         }
@@ -148,17 +149,23 @@ impl Attempt<'_> {
             self.context.ambient.clone(),
         );
         let name = self.name();
+        let provider = self.context.catalogue.get(self.connection.provider.as_str());
+        let config = self.connection.connection_config.clone();
         self.context
             .store
             .write(move |tx| {
                 Box::pin(async move {
                     let now = tx.now();
+                    let not_before = provider.as_ref().and_then(|provider| {
+                        policy::pause_after_success(&provider.definition, &renewal.credentials, &config, now)
+                    });
                     let grace = later(now, GRACE);
                     let refreshed = RefreshedCredentials {
                         credentials_expires_at: expiry_to_check(&renewal.credentials, now),
                         credentials: renewal.credentials,
                         connection_config: renewal.config_updates,
                         previous_until: grace,
+                        not_before,
                     };
                     let saved = connections::save_refreshed(tx, row, generation, &refreshed).await?;
                     settle(tx, row, &lease, IntentAfter::Removed).await?;
@@ -228,6 +235,7 @@ impl Attempt<'_> {
                         cause,
                         operation_id: operation_id.clone(),
                         weight,
+                        not_before: Some(policy::pause_after_failure(failure.retry_after, now)),
                     };
                     let saved =
                         connections::save_refresh_failure(tx, row, before.generation, &recorded).await?;
@@ -259,13 +267,8 @@ impl Attempt<'_> {
             .await
     }
 
-    fn auth_mode(&self) -> patchbay_types::AuthMode {
-        self.context
-            .catalogue
-            .get(self.connection.provider.as_str())
-            .map_or(patchbay_types::AuthMode::None, |provider| {
-                provider.definition.auth_mode
-            })
+    fn auth_mode(&self) -> AuthMode {
+        auth_mode(self.context, &self.connection)
     }
 
     fn name(&self) -> ConnectionName {
@@ -275,6 +278,50 @@ impl Attempt<'_> {
             connection: self.connection.connection_id.to_string(),
         }
     }
+}
+
+fn auth_mode(context: &Context, connection: &Connection) -> AuthMode {
+    let provider = context.catalogue.get(connection.provider.as_str());
+    provider.map_or(AuthMode::None, |provider| provider.definition.auth_mode)
+}
+
+/// Tells the product again of a failure that it was last told of before `before`, if it still is one.
+pub(crate) async fn remind(
+    context: &Arc<Context>,
+    environment: &Arc<Environment>,
+    row: ConnectionRowId,
+    before: Timestamp,
+) -> Result<(), DbError> {
+    let (inside, environment) = (context.clone(), environment.clone());
+    context
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let Some(connection) = connections::find_by_row(tx, row).await? else {
+                    return Ok(());
+                };
+                if !connections::remember_reminder(tx, row, before).await? {
+                    return Ok(());
+                }
+                let timeline = refreshes::timeline(tx, row).await?;
+                let detail = timeline
+                    .into_iter()
+                    .find(|event| !event.success)
+                    .and_then(|event| event.detail)
+                    .unwrap_or_else(|| "the credentials cannot be refreshed".to_owned());
+                let mode = auth_mode(&inside, &connection);
+                let mut event = AuthEvent::of(&environment, &connection, mode, AuthOperation::Refresh);
+                let cause = connection.refresh.cause.unwrap_or(RefreshCause::ProviderRefused);
+                event.error = Some((error_type(cause), &detail));
+                event.log = connection
+                    .errors
+                    .iter()
+                    .find(|error| error.kind == "auth")
+                    .map(|error| &error.log_id);
+                enqueue_auth(tx, &event, || delivery_id(&inside.ambient)).await
+            })
+        })
+        .await
 }
 
 enum IntentAfter {

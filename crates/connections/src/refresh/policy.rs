@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use patchbay_auth::renewal;
+use patchbay_catalog::Definition;
 use patchbay_types::connections::{Connection, FailureWeight, RefreshCause};
 use patchbay_types::refreshes::RefreshReason;
-use patchbay_types::{ConnectionRowId, Timestamp};
+use patchbay_types::{ConnectionRowId, Credentials, JsonMap, Timestamp};
 
 use super::ReadError;
 use crate::context::Context;
 
 /// After a failed refresh, how long callers are answered from the failure instead of asking again (§24.2).
 pub const COOLDOWN: Duration = Duration::from_secs(30);
+/// Longest pause that a provider's `Retry-After` can impose: a mistake there must not take a connection away for days.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// Credentials younger than this were good when they were made: a 401 is not about their age.
 pub(super) const SETTLED: Duration = Duration::from_secs(30);
 /// How long an upstream is believed that rejected refreshed credentials, first and at most.
@@ -59,6 +62,13 @@ pub(super) fn is_wanted(context: &Context, connection: &Connection, wish: Wish, 
     if wish.insists() && connection.generation > wish.seen {
         return false;
     }
+    // The provider had nothing better to give a moment ago.
+    let pausing = connection.refresh.last_failure.is_none()
+        && connection.refresh.not_before.is_some_and(|end| end > now)
+        && connection.credentials.expires_at().is_some_and(|end| end > now);
+    if pausing && !wish.insists() {
+        return false;
+    }
     renewal::is_due(
         &provider.definition,
         &connection.credentials,
@@ -74,7 +84,37 @@ pub(crate) fn gate(connection: &Connection, now: Timestamp) -> Option<ReadError>
         return Some(ReadError::Exhausted(Arc::new(connection.clone())));
     }
     let failed = connection.refresh.last_failure?;
-    (later(failed, COOLDOWN) > now).then(|| ReadError::Backoff(Arc::new(connection.clone())))
+    let end = connection
+        .refresh
+        .not_before
+        .unwrap_or_else(|| later(failed, COOLDOWN));
+    (end > now).then(|| ReadError::Backoff(Arc::new(connection.clone())))
+}
+
+/// When the next refresh that nobody forces may be tried after a failed one.
+pub(super) fn pause_after_failure(retry_after: Option<Duration>, now: Timestamp) -> Timestamp {
+    let asked = retry_after.unwrap_or_default().min(LONGEST_PAUSE);
+    later(now, asked.max(COOLDOWN))
+}
+
+/// When the next refresh that nobody forces may be tried after one that brought credentials which already near their
+/// end: some providers give the same token until it ends, others tokens that live for minutes. Half of what is left,
+/// so that reads do not become token requests; `None` where there is no need.
+pub(super) fn pause_after_success(
+    definition: &Definition,
+    renewed: &Credentials,
+    config: &JsonMap,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    // Made here and not given by a provider: making them again costs nothing, and their receivers want each once.
+    if matches!(renewed, Credentials::Signature(_) | Credentials::Jwt(_)) {
+        return None;
+    }
+    if !renewal::is_due(definition, renewed, config, false, now) {
+        return None;
+    }
+    let left = Duration::try_from(renewed.expires_at()?.duration_since(now)).ok()?;
+    Some(later(now, COOLDOWN.min(left / 2)))
 }
 
 /// Whether the credentials are so young that renewing them would change nothing.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod matrix;
+mod rig;
 mod world;
 
 use std::sync::Arc;
@@ -9,8 +11,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use patchbay_auth::driver::{self, RenewInput};
-use patchbay_connections::integrations;
 use patchbay_connections::refresh::{self, COOLDOWN, Freshness, ReadError};
+use patchbay_connections::{integrations, maintenance};
 use patchbay_sample::{Failure, Gate, Grant, OldToken, Rotation};
 use patchbay_store::db::DbError;
 use patchbay_store::testing::TestDb;
@@ -448,6 +450,56 @@ patchbay_store::both_backends! {
         world.clock.advance(TOKEN_LIFE);
         assert!(world.read().await.is_ok());
         assert_eq!(world.asked(), 4);
+    }
+
+    async fn credentials_nobody_reads_are_kept_alive(db: TestDb) {
+        let world = World::on(db).await;
+        let old = token(&world.stored().await);
+        world.clock.advance(Duration::from_mins(53));
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(world.asked(), 0, "not yet");
+        world.clock.advance(Duration::from_mins(2));
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(world.asked(), 1, "this provider wants its tokens used every hour");
+        assert_eq!(last_entry(&world).await, (RefreshReason::KeepAlive, None));
+        assert_ne!(token(&world.stored().await), old);
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(world.asked(), 1);
+
+        // An outage ends nothing.
+        world.sample.fail_next(Grant::RefreshToken, [DOWN]);
+        world.clock.advance(Duration::from_mins(55));
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(last_entry(&world).await, (RefreshReason::KeepAlive, Some(RefreshCause::ProviderDown)));
+        world.clock.advance(COOLDOWN);
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(last_entry(&world).await, (RefreshReason::KeepAlive, None));
+        assert_eq!(world.asked(), 3);
+
+        // Unread for a day, and its own share of four hours.
+        world.clock.advance(Duration::from_hours(28));
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(last_entry(&world).await, (RefreshReason::Background, None));
+        assert_eq!(world.asked(), 4);
+    }
+
+    async fn a_failure_that_goes_on_is_told_again_every_day(db: TestDb) {
+        let world = World::on(db).await;
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = Some(DOWN));
+        world.clock.advance(TOKEN_LIFE);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderDown);
+        let down = "refresh_provider_unavailable";
+        for (hours, told) in [(23, 1), (1, 2), (0, 2), (23, 2), (1, 3)] {
+            world.clock.advance(Duration::from_hours(hours));
+            maintenance::look_after(&world.node).await.unwrap();
+            assert_eq!(world.announced().await, vec![down; told]);
+        }
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = None);
+        world.clock.advance(COOLDOWN);
+        world.read().await.unwrap();
+        world.clock.advance(DAY);
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(world.announced().await, [down, down, down, "ok"]);
     }
 
     async fn nobody_needs_to_wait_for_the_answer(db: TestDb) {

@@ -39,6 +39,15 @@ pub fn recorder() -> &'static PrometheusHandle {
             Unit::Seconds,
             "Time to the head of the response to a request of ours."
         );
+        describe_counter!("patchbay_proxy_calls_total", "Proxied calls, by how they ended.");
+        describe_counter!(
+            "patchbay_proxy_response_bytes_total",
+            "Bytes of response bodies passed on by the proxy."
+        );
+        describe_counter!(
+            "patchbay_log_entries_total",
+            "Log entries of calls: written, sampled (beyond the allowance) or dropped (queue full, database away)."
+        );
         describe_counter!("patchbay_refreshes_total", "Credentials refreshed, or not.");
         describe_counter!(
             "patchbay_credential_tests_total",

@@ -15,6 +15,7 @@ pub mod collector;
 pub mod forms;
 pub mod popup;
 pub mod process;
+pub mod raw;
 pub mod simulated;
 
 use std::collections::BTreeMap;

@@ -30,7 +30,7 @@ async fn read(server: &TestServer, key: &str, id: &str) -> Value {
 patchbay_store::both_backends! {
     async fn an_oauth1_connection_lives_and_dies(db: TestDb) {
         let world = World::on(db).await;
-        let provider = Simulated::start().await;
+        let provider = Simulated::start(&world).await;
         let server = provider.server(&world, oauth1::DEFINITIONS).start().await;
         integration(&server, "signed").await;
         let session = server.session(&json!({"tags": {"end_user_id": "u1"}})).await;
@@ -74,7 +74,7 @@ patchbay_store::both_backends! {
 
     async fn plaintext_signatures_follow_endpoints_that_moved(db: TestDb) {
         let world = World::on(db).await;
-        let provider = Simulated::start().await;
+        let provider = Simulated::start(&world).await;
         let server = provider.server(&world, oauth1::DEFINITIONS).start().await;
         integration(&server, "plain").await;
         let session = server.session(&json!({"tags": {"end_user_id": "u1"}})).await;
@@ -87,7 +87,7 @@ patchbay_store::both_backends! {
 
     async fn a_refused_request_token_is_told_at_once(db: TestDb) {
         let world = World::on(db).await;
-        let provider = Simulated::start().await;
+        let provider = Simulated::start(&world).await;
         let server = provider.server(&world, oauth1::DEFINITIONS).start().await;
         integration(&server, "plain").await;
         provider.answer_once("/oauth1/moved/request", 401, json!({"error": "no such consumer"}));

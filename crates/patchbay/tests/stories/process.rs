@@ -12,7 +12,7 @@ use crate::common::process::Process;
 use crate::common::{Client, DEV_KEY, World, until};
 
 /// The variables under which a process serves this world, in real time.
-fn variables<'a>(world: &World) -> BTreeMap<&'a str, String> {
+pub(crate) fn variables<'a>(world: &World) -> BTreeMap<&'a str, String> {
     BTreeMap::from([
         ("PATCHBAY_LISTEN", "127.0.0.1:0".to_owned()),
         ("PATCHBAY_DATABASE_URL", world.db.url().to_owned()),

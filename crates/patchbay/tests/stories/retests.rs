@@ -30,7 +30,7 @@ async fn start(world: &World) -> TestServer {
 /// A day later, the job has run.
 async fn next_day(world: &World, server: &TestServer) {
     world.clock.advance(DAY);
-    maintenance::refresh_idle(context(server)).await.unwrap();
+    maintenance::look_after(context(server)).await.unwrap();
 }
 
 fn refused() -> Failure {
@@ -57,7 +57,7 @@ patchbay_store::both_backends! {
         world.webhook("main", 1).await;
         assert_eq!(tests(&server).await, 1, "when it was stored");
 
-        maintenance::refresh_idle(context(&server)).await.unwrap();
+        maintenance::look_after(context(&server)).await.unwrap();
         assert_eq!(tests(&server).await, 1, "not before a day has passed");
         next_day(&world, &server).await;
         assert_eq!((tests(&server).await, errors(&server).await), (2, json!([])));

@@ -164,7 +164,7 @@ patchbay_store::both_backends! {
         })
         .await;
         assert_eq!(look["theme"]["dark"]["primary"], "#112233");
-        assert_eq!(look["theme"]["light"]["primary"], "#00B2E3");
+        assert_eq!(look["theme"]["light"]["primary"], "#14746f");
         assert_eq!(look["showWatermark"], false);
         server.finish().await;
     }

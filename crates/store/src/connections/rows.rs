@@ -12,7 +12,7 @@ use crate::end_users;
 const COLUMNS: &str = "c.id, c.environment_id, c.integration_id, i.unique_key, i.provider, c.connection_id, \
                        c.credentials, c.connection_config, c.metadata, c.tags, c.webhook_url_override, \
                        c.generation, c.credentials_expires_at, c.last_refresh_success, c.last_refresh_failure, \
-                       c.refresh_attempts, c.refresh_exhausted, c.refresh_cause, c.previous_refresh_token, \
+                       c.refresh_attempts, c.refresh_exhausted, c.refresh_cause, c.refresh_not_before, c.previous_refresh_token, \
                        c.previous_refresh_token_until, c.last_fetched_at, c.created_at, c.updated_at";
 
 const JOINS: &str = "JOIN integration i ON i.id = c.integration_id \
@@ -43,7 +43,7 @@ pub(super) async fn find_where(
 }
 
 /// Where [`COLUMNS`] end and the end user's begin.
-const END_USER: usize = 23;
+const END_USER: usize = 24;
 /// Where the failure's columns begin.
 const ERROR: usize = END_USER + end_users::COLUMN_COUNT;
 
@@ -69,6 +69,7 @@ async fn read(tx: &mut Tx, row: &Row) -> Result<Connection, DbError> {
         attempts: columns.next()?,
         exhausted: columns.next()?,
         cause: read_cause(columns.next()?)?,
+        not_before: columns.next()?,
         previous_refresh_token: None,
     };
     let previous: Option<Vec<u8>> = columns.next()?;

@@ -128,7 +128,8 @@ pub(super) async fn replace(
             binds.bind(upsert.credentials_expires_at)
         ),
         format!("last_refresh_success = {now}, updated_at = {now}"),
-        "last_refresh_failure = NULL, refresh_cause = NULL, refresh_attempts = 0, refresh_exhausted = 0"
+        "last_refresh_failure = NULL, refresh_cause = NULL, refresh_attempts = 0, refresh_exhausted = 0, \
+         refresh_not_before = NULL"
             .to_owned(),
         "generation = generation + 1".to_owned(),
     ];

@@ -39,6 +39,7 @@ fn refreshed(world: &World, access: &str, refresh: Option<&str>) -> RefreshedCre
         credentials_expires_at: Some(world.now() + Duration::from_hours(1)),
         connection_config: JsonMap::new(),
         previous_until: world.now() + DAY,
+        not_before: None,
     }
 }
 
@@ -58,6 +59,7 @@ async fn fail(world: &World, id: ConnectionRowId, generation: i64, weight: Failu
         cause: RefreshCause::ProviderDown,
         operation_id: OperationId("op".into()),
         weight,
+        not_before: None,
     };
     commit!(world, |tx| {
         connections::save_refresh_failure(tx, id, generation, &failure).await?

@@ -2,6 +2,9 @@
 //! what it is sent with code of its own and remembers it.
 
 pub mod bill;
+pub mod clients;
+pub mod cloud;
+pub mod gate;
 pub mod netsuite;
 pub mod publisher;
 pub mod wsse;
@@ -125,6 +128,9 @@ impl Companies {
         serving.spawn(async move { axum::serve(listener, router).await });
         let definitions = [
             bill::DEFINITION,
+            clients::DEFINITION,
+            cloud::DEFINITION,
+            gate::DEFINITION,
             netsuite::DEFINITION,
             publisher::DEFINITION,
             wsse::DEFINITION,
@@ -178,6 +184,9 @@ async fn receive(State(office): State<Arc<Office>>, request: Request) -> Respons
     let company = seen.path().split('/').nth(1).unwrap_or_default();
     match company {
         "bill" => bill::answer(&office, &seen),
+        "clients" => clients::answer(&office, &seen),
+        "cloud" => cloud::answer(&office, &seen),
+        "gate" => gate::answer(&office, &seen),
         "netsuite" => netsuite::answer(&office, &seen),
         "publisher" => publisher::answer(&office, &seen),
         "wsse" => wsse::answer(&office, &seen),

@@ -1,7 +1,11 @@
 //! Providers of the redirect modes, as strict as the real ones: each checks what it is sent with code of its own and
 //! refuses anything that does not follow its protocol.
 
+pub mod crisp;
+pub mod github;
+pub mod mcp;
 pub mod oauth1;
+pub mod sentry;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +14,7 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode, Uri, header};
-use patchbay_ambient::Ambient;
+use patchbay_ambient::{Ambient, TestClock};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -20,6 +24,7 @@ use super::{Starting, World};
 #[derive(Clone)]
 pub struct Simulated {
     pub base_url: String,
+    clock: TestClock,
     state: Arc<Mutex<Ledger>>,
 }
 
@@ -28,6 +33,8 @@ pub struct Simulated {
 pub struct Ledger {
     /// Every request, oldest first.
     pub calls: Vec<Seen>,
+    pub github: github::Hub,
+    pub mcp: mcp::Registry,
     pub oauth1: oauth1::Tokens,
     /// Answers to give instead of the right one, by path, each once.
     pub instead: Vec<(String, StatusCode, Value)>,
@@ -74,11 +81,12 @@ fn pick(encoded: &[u8], name: &str) -> Option<String> {
 
 impl Simulated {
     /// Starts it beside a world; it ends with the system's tasks of the test process.
-    pub async fn start() -> Self {
+    pub async fn start(world: &World) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
         let simulated = Self {
             base_url,
+            clock: world.clock.clone(),
             state: Arc::default(),
         };
         let router = Router::new().fallback(answer).with_state(simulated.clone());
@@ -86,6 +94,10 @@ impl Simulated {
             .tasks
             .spawn(async move { axum::serve(listener, router).await.unwrap() });
         simulated
+    }
+
+    pub fn now(&self) -> jiff::Timestamp {
+        patchbay_ambient::Clock::now(&self.clock)
     }
 
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -139,6 +151,10 @@ async fn answer(State(simulated): State<Simulated>, request: Request) -> Respons
     }
     let first = seen.path().split('/').nth(1).unwrap_or_default().to_owned();
     match first.as_str() {
+        "github" => github::answer(&simulated, &seen),
+        ".well-known" | "id" | "server" => mcp::answer(&simulated, &seen),
+        "sentry" => sentry::answer(&simulated, &seen),
+        "plugin" => crisp::answer(&simulated, &seen),
         "oauth1" => oauth1::answer(&simulated, &seen),
         _ => (
             StatusCode::NOT_FOUND,
