@@ -117,20 +117,20 @@ pub fn client_credentials(body: &JsonMap) -> Result<ClientForm, FormError> {
 }
 
 /// Collects issues field by field, so that all are reported together.
-pub(crate) struct Form<'a> {
+struct Form<'a> {
     body: &'a JsonMap,
     issues: Vec<Issue>,
 }
 
 impl<'a> Form<'a> {
-    pub(crate) fn new(body: &'a JsonMap) -> Self {
+    fn new(body: &'a JsonMap) -> Self {
         Self {
             body,
             issues: Vec::new(),
         }
     }
 
-    pub(crate) fn issue(&mut self, code: &'static str, message: String, name: &str) {
+    fn issue(&mut self, code: &'static str, message: String, name: &str) {
         self.issues.push(Issue {
             code,
             message,
@@ -139,7 +139,7 @@ impl<'a> Form<'a> {
     }
 
     /// A required string; `""` stands in when it is refused.
-    pub(crate) fn text(&mut self, name: &str, min: usize, max: usize) -> &'a str {
+    fn text(&mut self, name: &str, min: usize, max: usize) -> &'a str {
         let value = self.body.get(name);
         let Some(text) = value.and_then(Value::as_str) else {
             let kind = value.map_or("undefined", kind);
@@ -169,14 +169,14 @@ impl<'a> Form<'a> {
     }
 
     /// A string that may be absent, null or empty, which are the same.
-    pub(crate) fn optional(&mut self, name: &str, max: usize) -> Option<&'a str> {
+    fn optional(&mut self, name: &str, max: usize) -> Option<&'a str> {
         if matches!(self.body.get(name), None | Some(Value::Null)) {
             return None;
         }
         Some(self.text(name, 0, max)).filter(|text| !text.is_empty())
     }
 
-    pub(crate) fn refuse_unknown(&mut self, known: &[&str]) {
+    fn refuse_unknown(&mut self, known: &[&str]) {
         let unknown: Vec<_> = self
             .body
             .keys()
@@ -195,7 +195,7 @@ impl<'a> Form<'a> {
         });
     }
 
-    pub(crate) fn finish(self) -> Result<(), FormError> {
+    fn finish(self) -> Result<(), FormError> {
         if self.issues.is_empty() {
             Ok(())
         } else {

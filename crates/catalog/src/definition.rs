@@ -3,35 +3,23 @@
 //! Field names are those of the format. Absent lists and maps are empty, absent switches off; defaults that the
 //! format states are filled in where a field's type is not optional.
 
-mod condition;
-mod expect;
 mod fields;
 mod proxy;
 mod reader;
-mod steps;
-mod token_client;
 mod tokens;
 
 use patchbay_types::{AuthMode, JsonMap};
+use serde_json::Value;
 
 use crate::finding::Severity;
 use crate::template::{NamedTemplate, Template, TemplateMap};
 
-pub(crate) use condition::path_of as condition_path;
-pub use condition::{Condition, Test};
-pub use expect::{Expect, JsonKind};
 pub use fields::{Field, Fields, Format, Pattern, VisibleWhen};
 pub use proxy::{
     ErrorCode, LinkSource, OffsetCalculation, Pagination, PaginationKind, Proxy, Retry, RetryInBody,
     RetryStrategy, Verification,
 };
 pub(crate) use reader::{Note, Reader, Step, Target, dotted};
-pub use steps::{Choice, Otherwise, ProviderStep, StepRequest};
-pub(crate) use steps::{filled as filled_by_steps, path_of as step_path};
-pub use token_client::{
-    ClientAssertion, ExtraToken, ExtraTokenPlace, FollowUp, Introspection, KeepRefreshToken, RefreshWith,
-    Success, TokenAnswer, TokenCall, TokenClient,
-};
 pub use tokens::{
     Assertion, AssertionKind, ExpirationStrategy, HmacEncoding, Signature, SignatureProtocol, TokenResponse,
     TokenStep, TokenTemplate, TokenUrl,
@@ -99,7 +87,7 @@ pub struct Definition {
     pub request_http_method: String,
     /// Method of the token request; default POST.
     pub token_http_method: String,
-    /// `HMAC-SHA1` (default), `RSA-SHA1` or `PLAINTEXT`.
+    /// `HMAC-SHA1` (default) or `PLAINTEXT`.
     pub signature_method: SignatureMethod,
     /// Legacy NetSuite token endpoint.
     pub access_token_url: Option<Template>,
@@ -133,15 +121,10 @@ pub struct Definition {
     pub expires_in_milliseconds: bool,
     /// Refresh this many seconds before the end; the format's default is 900.
     pub token_expiration_buffer: Option<u64>,
-    /// Refresh at least this often, in hours, whether anybody needs it or not: for providers whose refresh tokens die
-    /// of disuse. Patchbay's own.
-    pub refresh_every_hours: Option<u64>,
     /// Refresh endpoint, if not the token endpoint.
     pub refresh_url: Option<Template>,
     /// Body of a refresh.
     pub refresh_params: TemplateMap,
-    /// What the token endpoint does in its own way (Patchbay's extension).
-    pub token_client: Option<Box<TokenClient>>,
 
     // --- TWO_STEP, JWT, SIGNATURE ---
     /// Where the token is in the answer.
@@ -199,16 +182,11 @@ pub struct Definition {
     /// Named step before a connection is deleted.
     pub pre_connection_deletion_script: Option<String>,
 
-    /// What is asked of the provider after connecting (Patchbay's extension).
-    pub post_connection: Vec<ProviderStep>,
-    /// What it is told before a connection is deleted (Patchbay's extension).
-    pub revoke: Vec<ProviderStep>,
-
     // --- calls ---
     /// How calls are made.
     pub proxy: Proxy,
 
-    /// Patchbay's `webhook` as written.
+    /// Patchbay's declarative steps as written: `post_connection`, `revoke`, `webhook`.
     pub extensions: JsonMap,
 }
 
@@ -218,8 +196,6 @@ pub enum SignatureMethod {
     /// RFC 5849 §3.4.2.
     #[default]
     HmacSha1,
-    /// RFC 5849 §3.4.3; the client secret is the private key in PEM.
-    RsaSha1,
     /// RFC 5849 §3.4.4.
     Plaintext,
 }
@@ -393,7 +369,6 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
                 "signature_method",
                 &[
                     ("HMAC-SHA1", SignatureMethod::HmacSha1),
-                    ("RSA-SHA1", SignatureMethod::RsaSha1),
                     ("PLAINTEXT", SignatureMethod::Plaintext),
                 ],
             )
@@ -431,10 +406,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
             .choice("expires_in_unit", &[("milliseconds", true), ("seconds", false)])
             .unwrap_or(false),
         token_expiration_buffer: reader.count("token_expiration_buffer"),
-        refresh_every_hours: reader.count("refresh_every_hours"),
         refresh_url: reader.template("refresh_url", fallback),
         refresh_params: reader.tree("refresh_params", fallback),
-        token_client: reader.section("token_client", token_client::read).map(Box::new),
 
         token_response: tokens::token_response(reader),
         token_response_headers: reader.texts("token_response_headers"),
@@ -470,9 +443,6 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
         post_connection_script: script(reader, "post_connection_script"),
         credentials_verification_script: script(reader, "credentials_verification_script"),
         pre_connection_deletion_script: script(reader, "pre_connection_deletion_script"),
-
-        post_connection: steps::read(reader, "post_connection"),
-        revoke: steps::read(reader, "revoke"),
 
         proxy: reader.section("proxy", proxy::read).unwrap_or_default(),
         extensions: extensions(reader),
@@ -559,9 +529,7 @@ fn word(reader: &mut Reader<'_>, key: &'static str, default: &str) -> String {
 
 /// An HTTP method, upper case.
 fn method(reader: &mut Reader<'_>, key: &'static str, default: &str) -> String {
-    const METHODS: [&str; 8] = [
-        "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "PROPFIND", "REPORT",
-    ];
+    const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
     let Some(text) = reader.text(key) else {
         return default.to_owned();
     };
@@ -608,9 +576,8 @@ fn skip_encode(reader: &mut Reader<'_>, key: &'static str) -> Vec<String> {
 }
 
 fn extensions(reader: &mut Reader<'_>) -> JsonMap {
-    let webhook = reader.raw("webhook").cloned();
-    webhook
-        .map(|webhook| ("webhook".to_owned(), webhook))
+    ["post_connection", "revoke", "webhook"]
         .into_iter()
-        .collect()
+        .filter_map(|key| Some((key.to_owned(), reader.raw(key)?.clone())))
+        .collect::<serde_json::Map<String, Value>>()
 }

@@ -16,6 +16,7 @@ mod functions;
 mod moment;
 mod parse;
 mod scope;
+mod sigv4;
 mod tree;
 mod url;
 

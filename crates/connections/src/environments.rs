@@ -5,7 +5,7 @@ use std::sync::Arc;
 use patchbay_store::db::{DbError, Tx};
 use patchbay_store::environments;
 use patchbay_types::environments::{Environment, EnvironmentSettings, EnvironmentVariable};
-use patchbay_types::{AccountId, EnvironmentId, EnvironmentName, ScopeSet, Secret, Timestamp};
+use patchbay_types::{AccountId, EnvironmentId, EnvironmentName, ScopeSet, Secret};
 use uuid::Uuid;
 
 use crate::api_keys::{self, NewApiKey};
@@ -33,9 +33,6 @@ pub enum EnvironmentError {
     /// `prod` cannot be deleted.
     #[error("the environment {PRODUCTION:?} cannot be deleted")]
     CannotDeleteProd,
-    /// The signing key was rotated, and the one before it is still valid.
-    #[error("the previous signing key is valid until {0}; rotate again after that")]
-    RotationInGrace(Timestamp),
     /// The store failed.
     #[error(transparent)]
     Store(DbError),
@@ -172,15 +169,6 @@ pub enum EnvironmentRef {
     Name(String),
 }
 
-/// A live environment by its UUID, for callers who have nothing else: providers.
-pub async fn by_uuid(context: &Context, uuid: Uuid) -> Result<Option<Environment>, DbError> {
-    let found = context
-        .store
-        .read(move |tx| Box::pin(async move { environments::find_by_uuid(tx, uuid).await }))
-        .await?;
-    Ok(found.filter(|environment| environment.deleted_at.is_none()))
-}
-
 /// One live environment of an account.
 pub async fn find(
     context: &Context,
@@ -240,51 +228,34 @@ pub async fn update_settings(
     Ok(updated)
 }
 
-/// How a signing key is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyRotation {
-    /// The old key stays valid for [`crate::Settings::signing_key_grace`].
-    Graceful,
-    /// The old key, and one whose grace period lasts, end at once: they may be known to others.
-    Immediate,
+/// Replaces the signing key and answers the new one. Other nodes may sign with the old one for a moment.
+pub async fn rotate_signing_key(context: &Context, id: EnvironmentId) -> Result<Secret, EnvironmentError> {
+    let fresh = Secret::new(context.ambient.entropy.uuid().to_string());
+    set_signing_key(context, id, fresh.clone()).await?;
+    Ok(fresh)
 }
 
-/// Replaces the signing key and answers the environment with the new one. Other nodes may sign with the old one for
-/// a moment.
-///
-/// During the grace period of a graceful rotation webhooks carry signatures of both keys where the format has room
-/// for them ([`Environment::signing_keys`]), and another graceful rotation is refused: it would cut off receivers
-/// that know only the first key.
-pub async fn rotate_signing_key(
+/// Sets the signing key (`PATCHBAY_API_KEY_<ENV>` provisions it together with the API key).
+pub async fn set_signing_key(
     context: &Context,
     id: EnvironmentId,
-    rotation: KeyRotation,
-) -> Result<Environment, EnvironmentError> {
-    let fresh = Secret::new(context.ambient.entropy.uuid().to_string());
-    let grace = context.settings.signing_key_grace;
-    let rotated = context
+    signing_key: Secret,
+) -> Result<(), EnvironmentError> {
+    context
         .store
         .write(move |tx| {
             Box::pin(async move {
-                let found = environments::find(tx, id).await?;
-                let found = found.ok_or(EnvironmentError::Unknown)?;
-                if rotation == KeyRotation::Immediate || grace.is_zero() {
-                    environments::set_signing_key(tx, id, &fresh).await?;
-                } else {
-                    let ends = tx.now().checked_add(grace).unwrap_or(Timestamp::MAX);
-                    if !environments::rotate_signing_key(tx, id, &fresh, ends).await? {
-                        let valid = found.previous_signing_key.map(|previous| previous.valid_until);
-                        return Err(EnvironmentError::RotationInGrace(valid.unwrap_or(ends)));
-                    }
-                }
+                environments::find(tx, id)
+                    .await?
+                    .ok_or(EnvironmentError::Unknown)?;
+                environments::set_signing_key(tx, id, &signing_key).await?;
                 tx.notify(Changed::Environment(id).notice());
-                let rotated = environments::find(tx, id).await?;
-                rotated.ok_or(EnvironmentError::Unknown)
+                Ok::<_, EnvironmentError>(())
             })
         })
         .await?;
     context.caches.forget(&Changed::Environment(id));
-    Ok(rotated)
+    Ok(())
 }
 
 /// The variables of an environment, by name.

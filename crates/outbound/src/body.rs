@@ -3,21 +3,18 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::client::body_error;
-use crate::connector::target_of;
 use crate::error::{Error, Phase};
-use crate::pool::Receiving;
 
 /// Any error a body's producer may raise.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -120,7 +117,6 @@ impl HttpBody for Body {
 pub(crate) struct Progress {
     started: Instant,
     micros: AtomicU64,
-    sent: AtomicBool,
 }
 
 impl Progress {
@@ -128,7 +124,6 @@ impl Progress {
         Arc::new(Self {
             started: Instant::now(),
             micros: AtomicU64::new(0),
-            sent: AtomicBool::new(false),
         })
     }
 
@@ -144,11 +139,6 @@ impl Progress {
         let micros = u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.micros.store(micros, Ordering::Relaxed);
     }
-
-    /// Whether the transport is done with the request body.
-    pub(crate) fn is_sent(&self) -> bool {
-        self.sent.load(Ordering::Acquire)
-    }
 }
 
 /// A request body on its way out: notes progress and marks its producer's errors as such.
@@ -156,12 +146,6 @@ impl Progress {
 pub(crate) struct Outgoing {
     pub(crate) body: Body,
     pub(crate) progress: Arc<Progress>,
-}
-
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        self.progress.sent.store(true, Ordering::Release);
-    }
 }
 
 /// The producer's error, told apart from the transport's.
@@ -194,8 +178,8 @@ impl HttpBody for Outgoing {
 /// A response body as it arrives. Fails with [`Error::Timeout`] when nothing comes for the idle limit and with
 /// [`Error::Reset`] when it ends too early. Dropping it closes or resets the exchange.
 pub struct ResponseBody {
-    incoming: Receiving,
-    uri: Uri,
+    incoming: Incoming,
+    target: Arc<str>,
     idle: Duration,
     // Made only when the body first has to wait: most bodies are there at once.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -203,10 +187,10 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(crate) fn new(incoming: Receiving, uri: Uri, idle: Duration) -> Self {
+    pub(crate) fn new(incoming: Incoming, target: Arc<str>, idle: Duration) -> Self {
         Self {
             incoming,
-            uri,
+            target,
             idle,
             alarm: None,
             waiting: false,
@@ -249,7 +233,7 @@ impl ResponseBody {
         }
         ready!(alarm.as_mut().poll(cx));
         Poll::Ready(Error::Timeout {
-            target: target_of(&self.uri),
+            target: self.target.to_string(),
             phase: Phase::Body,
             after: self.idle,
         })
@@ -267,8 +251,10 @@ impl HttpBody for ResponseBody {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = false;
-                let uri = &self.uri;
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| body_error(error, uri))))
+                let target = &self.target;
+                Poll::Ready(
+                    frame.map(|frame| frame.map_err(|error| crate::client::body_error(error, target))),
+                )
             }
             Poll::Pending => {
                 let error = ready!(self.poll_alarm(cx));
@@ -289,7 +275,7 @@ impl HttpBody for ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
-            .field("target", &target_of(&self.uri))
+            .field("target", &self.target)
             .finish_non_exhaustive()
     }
 }

@@ -67,8 +67,7 @@ struct Rules {
     open: Vec<IpNet>,
     denied: Vec<HostPattern>,
     denied_nets: Vec<IpNet>,
-    /// Every list must name the host.
-    allowed: Vec<Vec<HostPattern>>,
+    allowed: Option<Vec<HostPattern>>,
 }
 
 impl Policy {
@@ -115,15 +114,14 @@ impl Policy {
         Self(Arc::new(rules))
     }
 
-    /// Refuses every host not on this list, besides those that earlier lists refuse. `example.com` is that host and its
-    /// sub-domains. The ranges still apply.
+    /// Refuses every host not on this list. `example.com` is that host and its sub-domains. The ranges still apply.
     #[must_use]
     pub fn allow_only<I: IntoIterator<Item: AsRef<str>>>(self, hosts: I) -> Self {
         let mut rules = Arc::unwrap_or_clone(self.0);
         let patterns = hosts
             .into_iter()
             .map(|host| HostPattern::parse(host.as_ref(), Subdomains::Always));
-        rules.allowed.push(patterns.collect());
+        rules.allowed.get_or_insert_default().extend(patterns);
         Self(Arc::new(rules))
     }
 
@@ -148,8 +146,9 @@ impl Policy {
         if rules.denied.iter().any(|pattern| pattern.matches(&parsed)) {
             return Err(blocked(BlockReason::Denied));
         }
-        let is_on = |list: &Vec<HostPattern>| list.iter().any(|pattern| pattern.matches(&parsed));
-        if !rules.allowed.iter().all(is_on) {
+        if let Some(allowed) = &rules.allowed
+            && !allowed.iter().any(|pattern| pattern.matches(&parsed))
+        {
             return Err(blocked(BlockReason::NotAllowed));
         }
         match literal(&parsed) {

@@ -25,7 +25,6 @@ use crate::behaviour::Failure;
 use crate::data::{COMPANY, Collection};
 use crate::oauth::{cut, failed, halved, parse, text, value};
 use crate::server::State;
-use crate::token::{garbage, page};
 use crate::tokens::Bearer;
 use crate::{API_KEY, BASIC_PASSWORD, BASIC_USER};
 
@@ -265,9 +264,7 @@ fn enter(state: &State, headers: &HeaderMap, query: Option<&str>) -> Result<Call
         }
     };
     match failure {
-        None | Some(Failure::None | Failure::Slow { .. } | Failure::Hang) => {}
-        Some(Failure::Html { status }) => return Err(Box::new(page(status))),
-        Some(Failure::Garbage) => return Err(Box::new(garbage())),
+        None | Some(Failure::None) => {}
         Some(Failure::Status { status, retry_after }) => return Err(Box::new(failed(status, retry_after))),
         Some(Failure::InvalidGrant) => return Err(Box::new(unauthorized("refused by order"))),
         Some(Failure::Cut | Failure::LostAnswer) => return Err(Box::new(cut())),
@@ -290,8 +287,7 @@ fn enter(state: &State, headers: &HeaderMap, query: Option<&str>) -> Result<Call
     }
     let header = text(headers, &AUTHORIZATION).unwrap_or_default();
     if let Some(token) = header.strip_prefix("Bearer ") {
-        let client = state.tokens().client_of(token);
-        let now = state.api_now(client.as_deref());
+        let now = state.api_now();
         return match state.tokens().check(token, now) {
             Ok(Bearer::Person { scope }) => Ok(Caller {
                 via: "oauth2",

@@ -16,7 +16,6 @@ mod hooks;
 mod oauth;
 mod probe;
 mod server;
-mod token;
 mod tokens;
 
 pub use behaviour::{
@@ -25,7 +24,7 @@ pub use behaviour::{
 };
 pub use counts::{Counts, TokenRequest};
 pub use hooks::{HookAnswer, Received};
-pub use server::{Options, RegisteredClient, SampleHandle, serve};
+pub use server::{Options, SampleHandle, serve};
 
 /// The registered OAuth client.
 pub const CLIENT_ID: &str = "sample-client";

@@ -13,7 +13,5 @@ mod driver;
 mod exchange;
 mod injection;
 mod renewal;
-mod steps;
 mod support;
-mod token_client;
 mod verification;

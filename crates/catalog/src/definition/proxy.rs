@@ -1,8 +1,9 @@
 //! How calls to the provider are made (catalog-format §5).
 
-use super::expect::{Expect, expect};
+use serde_json::Value;
+
+use super::Pattern;
 use super::reader::{Reader, Step, Target};
-use super::{BodyFormat, Pattern};
 use crate::finding::Severity;
 use crate::template::{NamedTemplate, Template, TemplateMap, TemplateValue};
 
@@ -137,10 +138,8 @@ pub struct Verification {
     pub headers: Vec<NamedTemplate>,
     /// Body.
     pub data: Option<TemplateValue>,
-    /// `json` (default) or `form`, of a mapping in `data` (Patchbay's extension).
-    pub body_format: BodyFormat,
-    /// What the answer must say (Patchbay's extension).
-    pub expect: Option<Expect>,
+    /// What the answer must say (Patchbay's extension), as written.
+    pub expect: Option<Value>,
 }
 
 impl ErrorCode {
@@ -302,7 +301,6 @@ fn verification(reader: &mut Reader<'_>) -> Verification {
         base_url_override: reader.template("base_url_override", fallback),
         headers: reader.headers("headers", fallback),
         data: reader.value("data", fallback),
-        body_format: super::body_format(reader).unwrap_or(BodyFormat::Json),
-        expect: reader.section("expect", expect),
+        expect: reader.raw("expect").cloned(),
     }
 }

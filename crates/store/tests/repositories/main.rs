@@ -10,7 +10,6 @@ mod environments;
 mod integrations;
 mod leases;
 mod operations;
-mod provider_steps;
 mod refreshes;
 mod retention;
 mod sessions;
