@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use patchbay_ambient::Ambient;
-use patchbay_catalog::{Catalogue, CatalogueHandle, Origin, Severity, Source};
+use patchbay_catalog::{CatalogueHandle, Origin, Severity, Source};
 use patchbay_connections::{Context, Settings as DomainSettings, StateCookie};
 use patchbay_outbound::{Client, InvalidCertificates, Policy, Settings as ClientSettings, Timeouts, Trust};
 use patchbay_store::db::DbError;
