@@ -62,6 +62,20 @@ describe('patchbay demo', () => {
     assert.equal(counts.hooks, 1);
   });
 
+  test('the Connect UI opens from it, and what it connects shows on the page', async () => {
+    await page.goto(`http://localhost:${demo.port}/`);
+    const opened = page.context().waitForEvent('page');
+    await page.getByRole('button', { name: 'Open the Connect UI' }).click();
+    const tab = await opened;
+    const window = tab.waitForEvent('popup');
+    await tab.getByRole('button', { name: /^Continue to / }).click();
+    await (await window).getByRole('button', { name: 'Approve' }).click();
+    await tab.getByRole('heading', { name: /is connected$/ }).waitFor();
+    const nango = new Nango({ host: `http://localhost:${demo.port}`, secretKey: key });
+    assert.equal((await nango.listConnections({ userId: 'customer-17' })).connections.length, 2);
+    await tab.close();
+  });
+
   test('the overview names the customer, without any secret', async () => {
     await page.goto(`http://localhost:${demo.port}/overview`);
     const shown = await page.locator('body').innerText();

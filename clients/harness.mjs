@@ -29,27 +29,29 @@ export const VARIABLE = { name: 'GREETING', value: 'planted-variable-bonjour' };
 
 /**
  * A sample provider, a server with an integration for each built mode, a receiver of its webhooks, and a client.
- * `env` adds settings, `publicUrl` overrides where the world finds the server, `port` fixes its port.
+ * `env` adds settings, `publicUrl` overrides where the world finds the server, `port` fixes its port,
+ * `catalog` adds providers over the sample one, `more` integrations of them, `settings` lines of `[environments.dev]`.
  */
 export class World {
-  static async start({ env = {}, publicUrl = null, integrations = true, port = null } = {}) {
+  static async start({ env = {}, publicUrl = null, integrations = true, port = null, catalog = () => ({}), more = [], settings = [] } = {}) {
     const world = new World();
     world.key = randomUUID();
     world.receiver = await Receiver.start();
     world.sample = await Sample.start();
     world.files = scratch('catalog');
-    const catalog = path.join(world.files, 'test-providers.json');
-    writeFileSync(catalog, JSON.stringify(providers(world.sample.url), null, 2));
+    const catalogFile = path.join(world.files, 'test-providers.json');
+    writeFileSync(catalogFile, JSON.stringify({ ...providers(world.sample.url), ...catalog(world.sample.url) }, null, 2));
     const config = [
       '[environments.dev]',
       `webhooks.primary_url = "${world.receiver.url}/app"`,
       `variables.${VARIABLE.name} = "${VARIABLE.value}"`,
+      ...settings,
       ''
     ].join('\n');
     world.server = await Patchbay.start('serve', {
       port,
       config,
-      args: ['--catalog', catalog],
+      args: ['--catalog', catalogFile],
       env: {
         PATCHBAY_API_KEY_DEV: world.key,
         PATCHBAY_ALLOW_PRIVATE_NETWORKS: '127.0.0.0/8',
@@ -61,7 +63,7 @@ export class World {
     for (const secret of [world.key, API_KEY, BASIC.password, CLIENT_SECRET, VARIABLE.value]) world.server.secret(secret);
     world.host = publicUrl ?? world.server.url;
     world.nango = world.client();
-    if (integrations) for (const integration of INTEGRATIONS) await world.nango.createIntegration({ ...integration });
+    if (integrations) for (const integration of [...INTEGRATIONS, ...more]) await world.nango.createIntegration({ ...integration });
     return world;
   }
 

@@ -5,10 +5,14 @@
 //! `docs/proof/NAME.md`. Both start the real `patchbay` as child processes; kills are kills.
 
 pub mod load;
+mod matrix;
+mod measure;
+pub mod neighbours;
 pub mod process;
 pub mod prove;
 pub mod report;
 pub mod rig;
 pub mod seed;
+pub mod stream;
 pub mod upstream;
 pub mod wire;

@@ -90,6 +90,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         } => {
             let setting = Setting {
                 program: process::program(program.as_deref())?,
+                bench: std::env::current_exe()?,
                 size: if *small { Size::Small } else { Size::Full },
                 ambient: ambient.clone(),
             };

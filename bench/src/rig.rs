@@ -1,32 +1,28 @@
 //! The load rig: seeds a server, starts it, an upstream and nginx, and measures the hot paths one after the other.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use patchbay_ambient::Ambient;
 use patchbay_types::integrations::IntegrationSecrets;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 
-use crate::load::{self, Measured, Plan};
-use crate::process::{self, Server, Spec, cpu, cpu_of_family, free_address, resident};
+use crate::matrix;
+use crate::measure::{Budget, Figure, Row, Subject, find, measure, mebibytes, tabulate};
+use crate::neighbours::{Nginx, Upstream};
+use crate::process::{self, Server, Spec, cpu, free_address, resident};
+use crate::prove::Size;
 use crate::report::Report;
-use crate::seed::{self, API_KEY, House};
+use crate::seed::{self, API_KEY, House, PLAIN, SECURE};
 use crate::wire::request;
 
 /// A name, where it is sent, the requests, and whose CPU is counted.
 type Comparison = (&'static str, SocketAddr, Arc<Vec<Vec<u8>>>, Subject);
 
-const PLAIN: &str = "plain";
-const SECURE: &str = "secure";
 const FEW: usize = 1_000;
 
 /// What to measure.
@@ -55,30 +51,6 @@ pub struct Options {
     pub json: Option<PathBuf>,
 }
 
-/// A row of the table: what is asked, of whom.
-struct Row {
-    name: &'static str,
-    address: SocketAddr,
-    requests: Arc<Vec<Vec<u8>>>,
-    subject: Subject,
-    clients: usize,
-}
-
-/// Whose CPU time counts.
-#[derive(Clone, Copy)]
-enum Subject {
-    One(u32),
-    Family(u32),
-}
-
-struct Figure {
-    name: &'static str,
-    clients: usize,
-    measured: Measured,
-    cpu_ms: f64,
-    resident: u64,
-}
-
 /// Runs the rig. The table, as Markdown.
 ///
 /// # Errors
@@ -88,7 +60,7 @@ pub async fn run(options: &Options, ambient: &Ambient) -> anyhow::Result<String>
     let at = |name: &str| directory.path().join(name);
 
     let certificate = at("upstream.pem");
-    let upstream = Upstream::start(&certificate).await?;
+    let upstream = Upstream::start(&std::env::current_exe()?, &certificate).await?;
     let catalog = at("catalog");
     let definitions = BTreeMap::from([
         (
@@ -131,11 +103,11 @@ pub async fn run(options: &Options, ambient: &Ambient) -> anyhow::Result<String>
     let (small, _) = few.start().await?;
     let (large, ready) = many.start().await?;
     let idle = idle(large.pid).await?;
-    let nginx = Nginx::start(options, directory.path(), &upstream).await?;
+    let nginx = Nginx::start(&options.nginx, directory.path(), &upstream).await?;
 
     let mut figures = Vec::new();
     for row in rows(options, &small, &large, &upstream, &nginx) {
-        figures.push(measure(&row, options, ambient).await?);
+        figures.push(measure(&row, Duration::from_secs(options.seconds), ambient).await?);
     }
     let after = resident(large.pid)?;
     large.stop().await?;
@@ -181,20 +153,6 @@ fn rows(options: &Options, small: &Server, large: &Server, upstream: &Upstream, 
         )
     };
     let one = |target: &str| Arc::new(vec![get(target.to_owned())]);
-    let proxied = |provider: &str| {
-        let headers = [
-            authorization.clone(),
-            "Connection-Id: c0".to_owned(),
-            format!("Provider-Config-Key: {provider}"),
-        ];
-        Arc::new(vec![request(
-            "GET",
-            "/proxy/some/resource",
-            "localhost",
-            &headers,
-            b"",
-        )])
-    };
     let read = |number: usize| format!("/connections/c{number}?provider_config_key={PLAIN}");
     // A prime stride visits every connection in an order no cache can guess.
     let scattered: Vec<_> = (0..options.rows.min(50_000))
@@ -241,32 +199,12 @@ fn rows(options: &Options, small: &Server, large: &Server, upstream: &Upstream, 
             one(common),
             many,
         ),
-        (
-            DIRECT,
-            upstream.http,
-            one("/some/resource"),
-            Subject::One(upstream.pid),
-        ),
-        (
-            NGINX,
-            nginx.address,
-            one("/some/resource"),
-            Subject::Family(nginx.pid),
-        ),
-        (PROXY, large.address, proxied(PLAIN), many),
-        (
-            NGINX_TLS,
-            nginx.address,
-            one("/secure/some/resource"),
-            Subject::Family(nginx.pid),
-        ),
-        (PROXY_TLS, large.address, proxied(SECURE), many),
     ];
     let mut rows = Vec::new();
     for (name, address, requests, subject) in plans {
         for clients in [1, 32] {
             rows.push(Row {
-                name,
+                name: name.to_owned(),
                 address,
                 requests: requests.clone(),
                 subject,
@@ -274,6 +212,7 @@ fn rows(options: &Options, small: &Server, large: &Server, upstream: &Upstream, 
             });
         }
     }
+    rows.extend(matrix::rows(large, upstream, Some(nginx), Size::Full));
     rows.retain(|row| {
         options
             .only
@@ -286,46 +225,6 @@ fn rows(options: &Options, small: &Server, large: &Server, upstream: &Upstream, 
 const READ: &str = "GET /connections/:id, one connection";
 const LIST: &str = "GET /connections?limit=100, two tags, all rows";
 const LIST_FEW: &str = "GET /connections?limit=100, two tags, 1,000 rows";
-const DIRECT: &str = "upstream, direct";
-const NGINX: &str = "nginx proxy";
-const PROXY: &str = "ANY /proxy/*, 1 KB";
-const NGINX_TLS: &str = "nginx proxy, HTTPS upstream";
-const PROXY_TLS: &str = "ANY /proxy/*, 1 KB, HTTPS upstream";
-
-async fn measure(row: &Row, options: &Options, ambient: &Ambient) -> anyhow::Result<Figure> {
-    let plan = Plan {
-        address: row.address,
-        requests: row.requests.clone(),
-        clients: row.clients,
-        warm_up: Duration::from_secs(1),
-        time: Duration::from_secs(options.seconds),
-    };
-    let mut before = Ok(Duration::ZERO);
-    let measured = load::run(&plan, ambient, || before = row.subject.cpu())
-        .await
-        .with_context(|| format!("{} at {} clients", row.name, row.clients))?;
-    let used = row.subject.cpu()?.saturating_sub(before?);
-    let (Subject::One(pid) | Subject::Family(pid)) = row.subject;
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    let cpu_ms = used.as_secs_f64() * 1000.0 / measured.requests as f64;
-    Ok(Figure {
-        name: row.name,
-        clients: row.clients,
-        measured,
-        cpu_ms,
-        resident: resident(pid)?,
-    })
-}
-
-impl Subject {
-    fn cpu(self) -> anyhow::Result<Duration> {
-        match self {
-            Self::One(pid) => cpu(pid),
-            Self::Family(pid) => cpu_of_family(pid),
-        }
-    }
-}
-
 /// A server nobody asks anything.
 #[derive(Clone, Copy)]
 struct Idle {
@@ -364,26 +263,7 @@ impl Outcome {
             ),
         );
         report.section("Figures");
-        report.head(&[
-            "what",
-            "clients",
-            "requests/s",
-            "p50",
-            "p99",
-            "CPU a request",
-            "resident",
-        ]);
-        for figure in &self.figures {
-            report.row(&[
-                figure.name.to_owned(),
-                figure.clients.to_string(),
-                format!("{:.0}", figure.measured.rate()),
-                micros(figure.measured.p50),
-                micros(figure.measured.p99),
-                format!("{:.4} ms", figure.cpu_ms),
-                mebibytes(figure.resident),
-            ]);
-        }
+        tabulate(&mut report, &self.figures);
         report.section("Budgets");
         report.head(&["what", "budget", "measured", "met"]);
         for budget in self.budgets() {
@@ -399,9 +279,7 @@ impl Outcome {
     }
 
     fn figure(&self, name: &str, clients: usize) -> Option<&Figure> {
-        self.figures
-            .iter()
-            .find(|figure| figure.name == name && figure.clients == clients)
+        find(&self.figures, name, clients)
     }
 
     fn budgets(&self) -> Vec<Budget> {
@@ -414,31 +292,8 @@ impl Outcome {
                 met,
             });
         };
-        for (proxy, nginx) in [(PROXY, NGINX), (PROXY_TLS, NGINX_TLS)] {
-            if let (Some(ours), Some(theirs)) = (self.figure(proxy, 32), self.figure(nginx, 32)) {
-                let ratio = ours.measured.rate() / theirs.measured.rate();
-                add(
-                    proxy,
-                    "≥ 0.40 × nginx at 32 clients",
-                    format!("{ratio:.2}"),
-                    ratio >= 0.40,
-                );
-                add(
-                    proxy,
-                    "≤ 0.05 ms CPU",
-                    format!("{:.4} ms", ours.cpu_ms),
-                    ours.cpu_ms <= 0.05,
-                );
-            }
-        }
-        if let (Some(ours), Some(direct)) = (self.figure(PROXY, 1), self.figure(DIRECT, 1)) {
-            let added = ours.measured.p50.saturating_sub(direct.measured.p50);
-            add(
-                PROXY,
-                "≤ +0.3 ms p50 at one client",
-                micros(added),
-                added <= Duration::from_micros(300),
-            );
+        for budget in matrix::budgets(&self.figures) {
+            add(&budget.what, budget.goal, budget.measured, budget.met);
         }
         if let Some(read) = self.figure(READ, 32) {
             let rate = read.measured.rate();
@@ -514,112 +369,5 @@ impl Outcome {
             "resident_bytes_after": self.after,
             "idle_cpu_ms": self.idle.cpu.as_millis(),
         })
-    }
-}
-
-struct Budget {
-    what: String,
-    goal: &'static str,
-    measured: String,
-    met: bool,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn micros(time: Duration) -> String {
-    format!("{:.3} ms", time.as_micros() as f64 / 1000.0)
-}
-
-fn mebibytes(bytes: u64) -> String {
-    let mut text = String::new();
-    let _ = write!(text, "{} MiB", bytes / (1024 * 1024));
-    text
-}
-
-/// The upstream, this program in another process.
-struct Upstream {
-    _child: Child,
-    pid: u32,
-    http: SocketAddr,
-    https: SocketAddr,
-}
-
-impl Upstream {
-    async fn start(certificate: &std::path::Path) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("upstream")
-            .arg("--certificate")
-            .arg(certificate)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let pid = child.id().context("the upstream ended at once")?;
-        let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
-        let line = lines
-            .next_line()
-            .await?
-            .context("the upstream says where it is")?;
-        let told: Value = serde_json::from_str(&line)?;
-        let address = |scheme: &str| -> anyhow::Result<SocketAddr> {
-            Ok(told[scheme].as_str().context("an address")?.parse()?)
-        };
-        Ok(Self {
-            pid,
-            http: address("http")?,
-            https: address("https")?,
-            _child: child,
-        })
-    }
-}
-
-struct Nginx {
-    _child: Child,
-    pid: u32,
-    address: SocketAddr,
-}
-
-impl Nginx {
-    async fn start(
-        options: &Options,
-        directory: &std::path::Path,
-        upstream: &Upstream,
-    ) -> anyhow::Result<Self> {
-        let address = free_address()?;
-        let template = std::fs::read_to_string(&options.nginx)
-            .with_context(|| format!("reading {}", options.nginx.display()))?;
-        let filled = template
-            .replace("@directory@", &directory.display().to_string())
-            .replace("@listen@", &address.to_string())
-            .replace("@https@", &upstream.https.to_string())
-            .replace("@http@", &upstream.http.to_string());
-        let path = directory.join("nginx.conf");
-        std::fs::write(&path, filled)?;
-        let child = Command::new("nginx")
-            .arg("-c")
-            .arg(&path)
-            .arg("-e")
-            .arg(directory.join("nginx-error.log"))
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting nginx; apt-get install nginx-light")?;
-        let pid = child.id().context("nginx ended at once")?;
-        let until = tokio::time::Instant::now() + Duration::from_secs(10);
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            anyhow::ensure!(tokio::time::Instant::now() < until, "nginx does not listen");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(Self {
-            _child: child,
-            pid,
-            address,
-        })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Its workers end with the master only when it is asked to end, not when it is killed.
-        let _ = std::process::Command::new("kill")
-            .arg(self.pid.to_string())
-            .status();
     }
 }

@@ -18,6 +18,10 @@ use patchbay_types::{
 };
 use serde_json::json;
 
+/// The provider, and its integration, whose upstream speaks plain HTTP.
+pub const PLAIN: &str = "plain";
+/// The one whose upstream speaks HTTPS.
+pub const SECURE: &str = "secure";
 /// The environment's API key.
 pub const API_KEY: &str = "7f3c2a10-5b8e-4d6f-9a1c-0e2d4b6f8a90";
 

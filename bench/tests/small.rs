@@ -30,6 +30,7 @@ fn program() -> PathBuf {
 async fn holds(proof: Proof) {
     let setting = Setting {
         program: program(),
+        bench: PathBuf::from(env!("CARGO_BIN_EXE_patchbay-bench")),
         size: Size::Small,
         ambient: Ambient::system(),
     };
@@ -55,4 +56,19 @@ async fn acknowledged_connections_and_their_webhooks_outlive_kills() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_connections_expiring_at_once_are_refreshed_once_each() {
     holds(Proof::Storm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxy_answers_under_load_whatever_the_upstream_and_the_size() {
+    holds(Proof::ProxyLoad).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_pass_whole_at_constant_memory() {
+    holds(Proof::ProxyStreams).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_are_served_beside_a_fast_one() {
+    holds(Proof::ProxySlowClients).await;
 }

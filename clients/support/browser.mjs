@@ -73,10 +73,16 @@ export class Browser {
     return browser;
   }
 
-  /** A fresh profile with the product's page open. Problems of the page are collected in `problems`. */
-  async open() {
-    const context = await this.chromium.newContext();
+  /** A fresh profile. */
+  async context(options = {}) {
+    const context = await this.chromium.newContext(options);
     context.setDefaultTimeout(PATIENCE);
+    return context;
+  }
+
+  /** A fresh profile with the product's page open. Problems of the page are collected in `problems`. */
+  async open(options = {}) {
+    const context = await this.context(options);
     const page = await context.newPage();
     page.problems = [];
     page.on('pageerror', (error) => page.problems.push(error.message));

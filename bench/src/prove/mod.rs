@@ -2,6 +2,10 @@
 
 mod connect_kill;
 mod outcomes;
+mod proxy_load;
+mod proxy_slow_clients;
+mod proxy_stage;
+mod proxy_streams;
 mod refresh_kill;
 mod single_flight;
 mod stage;
@@ -25,6 +29,12 @@ pub enum Proof {
     ConnectKill,
     /// Many connections expiring at once are refreshed once each.
     Storm,
+    /// The proxy costs little: beside nginx and the bare upstream.
+    ProxyLoad,
+    /// A gigabyte goes through in each direction at constant memory.
+    ProxyStreams,
+    /// Slow clients do not slow a fast one.
+    ProxySlowClients,
 }
 
 /// How much of it.
@@ -51,6 +61,8 @@ impl Size {
 pub struct Setting {
     /// The server's program.
     pub program: PathBuf,
+    /// This program, `patchbay-bench`: it is also the upstream.
+    pub bench: PathBuf,
     /// How much.
     pub size: Size,
     /// Time, tasks, randomness; seeded where a proof is to be repeated.
@@ -59,11 +71,14 @@ pub struct Setting {
 
 impl Proof {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::RefreshSingleFlight,
         Self::RefreshKill,
         Self::ConnectKill,
         Self::Storm,
+        Self::ProxyLoad,
+        Self::ProxyStreams,
+        Self::ProxySlowClients,
     ];
 
     /// As typed, and the name of its report.
@@ -73,6 +88,9 @@ impl Proof {
             Self::RefreshKill => "refresh-kill",
             Self::ConnectKill => "connect-kill",
             Self::Storm => "storm",
+            Self::ProxyLoad => "proxy-load",
+            Self::ProxyStreams => "proxy-streams",
+            Self::ProxySlowClients => "proxy-slow-clients",
         }
     }
 
@@ -86,6 +104,9 @@ impl Proof {
             Self::RefreshKill => refresh_kill::run(setting).await,
             Self::ConnectKill => connect_kill::run(setting).await,
             Self::Storm => storm::run(setting).await,
+            Self::ProxyLoad => proxy_load::run(setting).await,
+            Self::ProxyStreams => proxy_streams::run(setting).await,
+            Self::ProxySlowClients => proxy_slow_clients::run(setting).await,
         }
     }
 

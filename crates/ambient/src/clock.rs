@@ -1,4 +1,5 @@
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -56,6 +57,7 @@ impl Clock for SystemClock {
 #[derive(Clone, Debug)]
 pub struct TestClock {
     now: watch::Sender<Timestamp>,
+    awaited: Arc<Mutex<Vec<Timestamp>>>,
 }
 
 impl TestClock {
@@ -63,7 +65,16 @@ impl TestClock {
     pub fn at(start: Timestamp) -> Self {
         Self {
             now: watch::Sender::new(start),
+            awaited: Arc::default(),
         }
+    }
+
+    /// The instants somebody is waiting for: a test that moves time waits for its sleeper first.
+    pub fn awaited(&self) -> Vec<Timestamp> {
+        self.awaited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Moves time forward and wakes who waited for it.
@@ -92,12 +103,42 @@ impl Clock for TestClock {
 
     fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
         let mut changes = self.now.subscribe();
+        let sleeper = Sleeper::new(&self.awaited, deadline);
         Box::pin(async move {
+            let _sleeper = sleeper;
             // An error means the clock is gone: nobody can move it any more, so the sleep never ends.
             if changes.wait_for(|now| *now >= deadline).await.is_err() {
                 std::future::pending::<()>().await;
             }
         })
+    }
+}
+
+/// Somebody who waits, for as long as it does.
+struct Sleeper {
+    awaited: Arc<Mutex<Vec<Timestamp>>>,
+    deadline: Timestamp,
+}
+
+impl Sleeper {
+    fn new(awaited: &Arc<Mutex<Vec<Timestamp>>>, deadline: Timestamp) -> Self {
+        awaited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(deadline);
+        Self {
+            awaited: Arc::clone(awaited),
+            deadline,
+        }
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = awaited.iter().position(|deadline| *deadline == self.deadline) {
+            awaited.swap_remove(index);
+        }
     }
 }
 
@@ -111,7 +152,9 @@ mod tests {
         let mut sleep = clock.sleep(Duration::from_secs(10));
         clock.advance(Duration::from_secs(9));
         assert!(futures_util::poll!(&mut sleep).is_pending());
+        assert_eq!(clock.awaited(), [clock.now() + Duration::from_secs(1)]);
         clock.advance(Duration::from_secs(1));
         sleep.await;
+        assert_eq!(clock.awaited(), []);
     }
 }

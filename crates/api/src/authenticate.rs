@@ -341,6 +341,7 @@ pub(crate) mod tests {
             is_production: false,
             settings: patchbay_types::environments::EnvironmentSettings::default(),
             signing_key: patchbay_types::Secret::new("s"),
+            previous_signing_key: None,
             created_at: jiff::Timestamp::UNIX_EPOCH,
             deleted_at: None,
         };

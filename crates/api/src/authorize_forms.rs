@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::StatusCode;
+use patchbay_auth::driver::ObtainError;
 use patchbay_auth::forms::{self, FormError};
 use patchbay_catalog::forms::{FieldError, Group};
 use patchbay_connections::Context;
 use patchbay_connections::admission::{Refusal, Wish};
 use patchbay_connections::connections::ConnectionError;
 use patchbay_connections::integrations;
+use patchbay_connections::outbound_installations;
 use patchbay_connections::submissions::{self, SubmitError};
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::{AuthMode, JsonMap, Secret};
@@ -70,21 +72,69 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             Form::Unauthenticated,
             None,
         ),
-        refused(context, "/auth/two-step/{providerConfigKey}", AuthMode::TwoStep),
-        refused(context, "/auth/jwt/{providerConfigKey}", AuthMode::Jwt),
-        refused(context, "/auth/bill/{providerConfigKey}", AuthMode::Bill),
-        refused(
+        served(
+            context,
+            "/auth/jwt/{providerConfigKey}",
+            "Connect with a key that signs tokens",
+            Form::Jwt,
+            fields(&["type"]),
+        ),
+        served(
             context,
             "/auth/signature/{providerConfigKey}",
-            AuthMode::Signature,
+            "Connect with a user name and a secret that sign each request",
+            Form::Signature,
+            fields(&["type", "username", "password"]),
         ),
-        refused(context, "/auth/tba/{providerConfigKey}", AuthMode::Tba),
-        refused(context, "/auth/aws-sigv4/{providerConfigKey}", AuthMode::AwsSigV4),
-        refused(
+        served(
             context,
-            "/auth/oauth-outbound/{providerConfigKey}",
-            AuthMode::OAuth2,
+            "/auth/bill/{providerConfigKey}",
+            "Connect with a login to BILL",
+            Form::Bill,
+            fields(&["username", "password", "organization_id", "dev_key"]),
         ),
+        served(
+            context,
+            "/auth/tba/{providerConfigKey}",
+            "Connect with a token of NetSuite's token-based authentication",
+            Form::Tba,
+            fields(&[
+                "token_id",
+                "token_secret",
+                "oauth_client_id_override",
+                "oauth_client_secret_override",
+            ]),
+        ),
+        served(
+            context,
+            "/auth/two-step/{providerConfigKey}",
+            "Connect with fields that are exchanged for a token",
+            Form::TwoStep,
+            Some(
+                object()
+                    .loose()
+                    .field("type", string().optional())
+                    .field("assertionOption", object().loose().optional())
+                    .into(),
+            ),
+        ),
+        served(
+            context,
+            "/auth/aws-sigv4/{providerConfigKey}",
+            "Connect with an AWS role that is assumed",
+            Form::AwsSigV4,
+            fields(&["role_arn", "region"]),
+        ),
+        Route::post("/auth/oauth-outbound/{providerConfigKey}")
+            .tag("authorization")
+            .summary("Prepare a connection for an app that is installed from the provider's side")
+            .auth(Auth::Query)
+            .params::<ByKey>(by_key())
+            .query::<JsonMap>(browser_query())
+            .payload(BodyMode::Bytes, None)
+            .responds::<Connected>(200)
+            .errors(&REFUSALS)
+            .handler(context, outbound),
     ]
 }
 
@@ -133,6 +183,7 @@ pub fn wish(key: &str, query: &JsonMap) -> Wish {
         authorization_params: texts(query, "authorization_params"),
         client_override,
         credentials: JsonMap::new(),
+        assertion_option: JsonMap::new(),
     }
 }
 
@@ -198,6 +249,11 @@ fn served(
             &codes::MISSING_CLIENT_SECRET,
             &codes::CLIENT_CREDENTIALS_FETCH_ERROR,
         ],
+        submissions::Endpoint::Jwt => &JWT,
+        submissions::Endpoint::Signature => &SIGNATURE,
+        submissions::Endpoint::Bill => &BILL,
+        submissions::Endpoint::TwoStep => &TWO_STEP,
+        submissions::Endpoint::AwsSigV4 => &AWS,
         _ => &[&codes::CONNECTION_TEST_FAILED],
     };
     Route::post(path)
@@ -211,6 +267,56 @@ fn served(
         .errors(own)
         .errors(&REFUSALS)
         .handler(&(Arc::clone(context), form), submit)
+}
+
+static JWT: [&Code; 5] = [
+    &codes::CONNECTION_TEST_FAILED,
+    &codes::MISSING_TOKEN_BODY,
+    &codes::MISSING_SIGNATURE_TYPE,
+    &codes::FAILED_TO_GENERATE,
+    &codes::FAILED_TO_SIGN,
+];
+static SIGNATURE: [&Code; 2] = [
+    &codes::CONNECTION_TEST_FAILED,
+    &codes::SIGNATURE_TOKEN_GENERATION_ERROR,
+];
+static BILL: [&Code; 2] = [&codes::CONNECTION_TEST_FAILED, &codes::MISSING_TOKEN_URL];
+static TWO_STEP: [&Code; 7] = [
+    &codes::TWO_STEP_CREDENTIALS_FETCH_ERROR,
+    &codes::INVALID_TWO_STEP_CREDENTIALS,
+    &codes::MISSING_TOKEN_URL,
+    &codes::MISSING_TOKEN_BODY,
+    &codes::MISSING_SIGNATURE_TYPE,
+    &codes::FAILED_TO_GENERATE,
+    &codes::FAILED_TO_SIGN,
+];
+static AWS: [&Code; 9] = [
+    &codes::CONNECTION_TEST_FAILED,
+    &codes::MISSING_AWS_SIGV4_SERVICE,
+    &codes::MISSING_AWS_SIGV4_STS_ENDPOINT,
+    &codes::MISSING_AWS_SIGV4_BUILTIN_CREDENTIALS,
+    &codes::MISSING_AWS_SIGV4_REGION,
+    &codes::MISSING_AWS_SIGV4_ROLE_ARN,
+    &codes::MISSING_AWS_SIGV4_EXTERNAL_ID,
+    &codes::INVALID_AWS_SIGV4_CONFIG,
+    &codes::AWS_SIGV4_STS_REQUEST_FAILED,
+];
+
+/// Why an import could not make the credentials of its mode.
+pub(crate) fn not_obtained_codes() -> Vec<&'static Code> {
+    let all = JWT
+        .iter()
+        .chain(&SIGNATURE)
+        .chain(&BILL)
+        .chain(&TWO_STEP)
+        .chain(&AWS);
+    let mut codes: Vec<&'static Code> = Vec::new();
+    for code in all {
+        if !codes.contains(code) && **code != codes::CONNECTION_TEST_FAILED {
+            codes.push(code);
+        }
+    }
+    codes
 }
 
 static REFUSALS: [&Code; 6] = [
@@ -266,6 +372,7 @@ fn failure(error: SubmitError, form: submissions::Endpoint) -> ApiError {
         SubmitError::NoToken(message) => {
             ApiError::new(&codes::CLIENT_CREDENTIALS_FETCH_ERROR).message(message)
         }
+        SubmitError::NotObtained(error) => not_obtained(&error),
         SubmitError::NotStored(ConnectionError::Store(error)) => error.into(),
         SubmitError::NotStored(ConnectionError::UnknownIntegration) => {
             refusal_error(Refusal::UnknownIntegration, unknown_status(form))
@@ -274,6 +381,14 @@ fn failure(error: SubmitError, form: submissions::Endpoint) -> ApiError {
             refusal_error(Refusal::UnknownProvider, unknown_status(form))
         }
         SubmitError::NotStored(other) => ApiError::unexpected(other),
+    }
+}
+
+/// Why nothing could be made of what was typed, in the codes of its mode.
+pub(crate) fn not_obtained(error: &ObtainError) -> ApiError {
+    match codes::find(error.code()) {
+        Some(code) => ApiError::new(code).message(error.to_string()),
+        None => ApiError::unexpected(error.to_string()),
     }
 }
 
@@ -324,6 +439,17 @@ fn field_issue(error: &FieldError) -> Issue {
     };
     let message = error.to_string();
     Issue::custom(&[group, &error.name], message)
+}
+
+async fn outbound(context: Arc<Context>, call: Call<ByKey, JsonMap, Empty>) -> Result<Reply, ApiError> {
+    let session = session_for(call.principal()?, &call.params.key, &call.query)?;
+    let wish = wish(&call.params.key, &call.query);
+    let made = outbound_installations::begin(&context, session, wish).await;
+    let made = made.map_err(|error| failure(error, submissions::Endpoint::Unauthenticated))?;
+    Reply::json(&Connected {
+        provider_config_key: made.provider_config_key,
+        connection_id: made.connection_id,
+    })
 }
 
 fn refused(context: &Arc<Context>, path: &'static str, mode: AuthMode) -> Endpoint {

@@ -82,9 +82,11 @@ codes! {
 
     SERVER_ERROR "server_error" [500, 400, 424, 502] "Patchbay could not do it; the message or the logs say why.";
     GENERIC_ERROR_SUPPORT "generic_error_support" [500] "Something unexpected went wrong; `payload` is the reference under which it was logged.";
-    SERVICE_UNAVAILABLE "service_unavailable" [503] "The database cannot be reached or written right now: try again.";
+    SERVICE_UNAVAILABLE "service_unavailable" [503] "What this needs is not available right now: try again.";
     FEATURE_NOT_BUILT "feature_not_built" [501] "This build of Patchbay does not offer it yet.";
 
+    UNKNOWN_ENVIRONMENT "unknown_environment" [404] "No environment has this UUID.";
+    FEATURE_DISABLED "feature_disabled" [404] "It needs a setting that this server does not have.";
     CONFLICT "conflict" [409] "Something live already bears this name.";
     RESOURCE_CAPPED "resource_capped" [400] "A configured maximum is reached.";
     INVALID_IS_PROD_FLAG "invalid_is_prod_flag" [400] "The environment `prod` is always a production environment.";
@@ -101,6 +103,8 @@ codes! {
     CONNECTION_REFRESH_BACKOFF "connection_refresh_backoff" [424] "A refresh failed moments ago; the next attempt has to wait.";
     REFRESH_INTERRUPTED "refresh_interrupted" [424] "Patchbay was stopped between refreshing and saving, and the provider no longer honours the old token: the end user must reconnect.";
 
+    MISSING_SIGNATURE "webhook_missing_signature" [401] "The provider's webhook should be signed and is not.";
+    INVALID_SIGNATURE "webhook_invalid_signature" [401] "The provider's webhook is signed with another secret.";
     MISSING_PROVIDER_CONFIG "missing_provider_config" [400] "`provider_config_key` is missing.";
     MISSING_ACCESS_TOKEN "missing_access_token" [400] "The imported OAuth 2 connection has no `access_token`.";
     MISSING_EXPIRES_AT "missing_expires_at" [400] "Say when the access token expires, or `no_expiration: true`.";
@@ -126,6 +130,20 @@ codes! {
     CLIENT_CREDENTIALS_FETCH_ERROR "client_credentials_fetch_error" [400] "The provider refused the client credentials.";
     TWO_STEP_CREDENTIALS_FETCH_ERROR "two_step_credentials_fetch_error" [400] "The provider refused the exchange of the entered credentials for a token.";
     INVALID_TWO_STEP_CREDENTIALS "invalid_two_step_credentials" [400] "The provider's answer to the exchange holds no usable token.";
+
+    MISSING_TOKEN_BODY "missing_token_body" [400] "The provider's definition does not say what its token is made of.";
+    MISSING_SIGNATURE_TYPE "missing_signature_type" [400] "The provider's definition does not say how its token is signed.";
+    FAILED_TO_GENERATE "failed_to_generate" [400] "A value that the token or assertion is made of is missing.";
+    FAILED_TO_SIGN "failed_to_sign" [400] "The token or assertion could not be signed with the key that was entered.";
+    MISSING_AWS_SIGV4_SERVICE "missing_aws_sigv4_service" [400] "The integration does not say which AWS service it signs for.";
+    MISSING_AWS_SIGV4_STS_ENDPOINT "missing_aws_sigv4_sts_endpoint" [400] "The integration has no credentials endpoint, though it says that one of its own hands out the keys.";
+    MISSING_AWS_SIGV4_BUILTIN_CREDENTIALS "missing_aws_sigv4_builtin_credentials" [400] "The integration has no access key to assume roles with.";
+    MISSING_AWS_SIGV4_REGION "missing_aws_sigv4_region" [400] "No AWS region was given, and the integration has no default.";
+    MISSING_AWS_SIGV4_ROLE_ARN "missing_aws_sigv4_role_arn" [400] "No role was given.";
+    MISSING_AWS_SIGV4_EXTERNAL_ID "missing_aws_sigv4_external_id" [400] "The stored connection has no external id.";
+    INVALID_AWS_SIGV4_CONFIG "invalid_aws_sigv4_config" [400] "A setting of the integration or a parameter of the connection is not usable; the message says which.";
+    AWS_SIGV4_STS_REQUEST_FAILED "aws_sigv4_sts_request_failed" [502] "The role could not be assumed; the message has the answer of the token service.";
+    SIGNATURE_TOKEN_GENERATION_ERROR "signature_token_generation_error" [400] "The signature could not be built from the provider's definition.";
 
     BASE_URL_OVERRIDE_DISABLED "base_url_override_disabled" [400] "Overriding the base URL is switched off.";
     BASE_URL_OVERRIDE_NOT_ALLOWED "base_url_override_not_allowed" [400] "The base URL may not be overridden with this host.";

@@ -7,10 +7,11 @@ use http::StatusCode;
 use patchbay_connections::Context;
 use patchbay_connections::connect_sessions::{self, ConnectSessionError, CreatedSession, ReconnectTarget};
 use patchbay_types::connect_sessions::{ConnectSession, ConnectSessionSpec};
+use patchbay_types::environments::default_connect_ui;
 use patchbay_types::{JsonMap, time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::authenticate::Auth;
 use crate::codes;
@@ -299,6 +300,9 @@ struct SessionData {
     is_reconnecting: Option<bool>,
     #[serde(rename = "websocketsPath")]
     websockets_path: String,
+    /// For how many seconds the token still works.
+    #[serde(rename = "expiresIn")]
+    expires_in: i64,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -330,13 +334,14 @@ async fn read(context: Arc<Context>, call: Call) -> Result<Reply, ApiError> {
             .as_ref()
             .map(|user| EndUser::of(user, spec.organization.as_ref())),
     };
-    let presets = spec.integrations_config_defaults.as_ref().map(|defaults| {
-        let shown = defaults.iter().map(|(key, preset)| {
+    let presets = connect_sessions::shown_presets(&context, session).await?;
+    let presets = presets.map(|presets| {
+        let shown = presets.into_iter().map(|(key, preset)| {
             let shown = Presets {
-                authorization_params: preset.authorization_params.clone(),
-                connection_config: preset.connection_config.clone().map(masked),
+                authorization_params: preset.authorization_params,
+                connection_config: preset.connection_config,
             };
-            (key.clone(), shown)
+            (key, shown)
         });
         shown.collect()
     });
@@ -362,32 +367,18 @@ async fn read(context: Arc<Context>, call: Call) -> Result<Reply, ApiError> {
         }),
         is_reconnecting: session.connection.is_some().then_some(true),
         websockets_path: context.settings.websockets_path.clone(),
+        expires_in: session
+            .expires_at
+            .duration_since(context.ambient.now())
+            .as_secs()
+            .max(0),
     };
     Reply::json(&Session { data })
 }
 
-/// Preset secrets never reach the browser: it learns that they are set, not what they are.
-fn masked(mut config: JsonMap) -> JsonMap {
-    for (name, value) in &mut config {
-        let secret = name.ends_with("_override") && name != "oauth_scopes_override";
-        if secret && value.as_str().is_some_and(|text| !text.is_empty()) {
-            *value = Value::from("***");
-        }
-    }
-    config
-}
-
 /// The environment's settings over the defaults.
 fn connect_ui_settings(own: Option<&JsonMap>) -> JsonMap {
-    let defaults = json!({
-        "showWatermark": true,
-        "defaultTheme": "system",
-        "theme": {"light": {"primary": "#0a6e5c"}, "dark": {"primary": "#4fd1b5"}},
-    });
-    let mut settings = match defaults {
-        Value::Object(settings) => settings,
-        _ => JsonMap::new(),
-    };
+    let mut settings = default_connect_ui();
     settings.extend(
         own.into_iter()
             .flatten()

@@ -1,37 +1,40 @@
 //! `/connections`: list, read, import, patch, delete (api-core §9).
 
+mod import;
+mod shape;
+
 use std::sync::Arc;
 
 use http::StatusCode;
+use patchbay_catalog::forms::{FieldError, Group};
 use patchbay_connections::Context;
 use patchbay_connections::caches::ConnectionName;
-use patchbay_connections::connections::{self, ConnectionError, Import, Patch, Verification};
+use patchbay_connections::connections::{self, ConnectionError, Patch};
+use patchbay_connections::installations;
 use patchbay_connections::refresh::{self, Freshness, ReadError};
-use patchbay_types::connections::{Change, Connection, ConnectionFilter, ConnectionSummary, RefreshCause};
+use patchbay_types::connections::{Connection, ConnectionFilter, RefreshCause};
 use patchbay_types::end_users::EndUserInput;
 use patchbay_types::tags::TagIssue;
-use patchbay_types::{AuthMode, ConnectionId, Credentials, IntegrationKey, JsonMap, Tags, Timestamp, time};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use patchbay_types::{ConnectionId, IntegrationKey, JsonMap, Tags, Timestamp, time};
+use serde::Deserialize;
+use serde_json::json;
 
+use self::import::{ImportBody, import, import_body};
+pub(crate) use self::import::names_an_account;
+pub(crate) use self::shape::{EndUser, Shown, Success};
+use self::shape::{List, Listed, Reveal, shown};
 use crate::codes;
 use crate::error::{ApiError, Layer};
 use crate::reply::Reply;
 use crate::route::{Call, Empty, Endpoint, Route};
 use crate::schema::{
-    Issue, Object, Pattern, Schema, SchemaExt, coerced_number, date, discriminated, object, patterns,
-    query_boolean, string, tags,
+    Issue, Object, Schema, SchemaExt, coerced_number, object, patterns, query_boolean, string, tags,
 };
 
 /// Rows of a list without `limit`.
 const DEFAULT_LIMIT: u32 = 10_000;
 /// Largest `limit`.
 const MAX_LIMIT: f64 = 2000.0;
-/// Longest OAuth token that can be imported, in characters.
-const MAX_TOKEN: usize = 16_384;
-/// Longest API key, user name or password that can be imported, in characters.
-const MAX_LOGIN: usize = 1024;
 
 const LIST: &[&str] = &[
     "environment:connections:list",
@@ -82,9 +85,9 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 &codes::RESOURCE_CAPPED,
                 &codes::CONNECTION_TEST_FAILED,
                 &codes::CONNECTION_VALIDATION_FAILED,
-                &codes::FEATURE_NOT_BUILT,
                 &codes::SERVER_ERROR,
             ])
+            .errors(&crate::authorize_forms::not_obtained_codes())
             .handler(context, import),
         Route::patch("/connections/{connectionId}")
             .tag("connections")
@@ -113,203 +116,6 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .errors(&[&codes::UNKNOWN_CONNECTION])
             .handler(context, delete),
     ]
-}
-
-// --- shapes ---
-
-/// `{"success": true}`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Success {
-    success: bool,
-}
-
-impl Success {
-    pub(crate) const YES: Self = Self { success: true };
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-struct List {
-    connections: Vec<Listed>,
-}
-
-/// A connection in a list: no credentials.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Listed {
-    id: i64,
-    connection_id: String,
-    provider_config_key: String,
-    provider: String,
-    errors: Vec<ActiveError>,
-    end_user: Option<EndUser>,
-    tags: std::collections::BTreeMap<String, String>,
-    metadata: Option<JsonMap>,
-    created: String,
-}
-
-/// A connection with its credentials.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Shown {
-    id: i64,
-    connection_id: String,
-    provider_config_key: String,
-    provider: String,
-    errors: Vec<ActiveError>,
-    end_user: Option<EndUser>,
-    tags: std::collections::BTreeMap<String, String>,
-    metadata: Option<JsonMap>,
-    connection_config: JsonMap,
-    webhook_url_override: Option<String>,
-    created_at: String,
-    updated_at: String,
-    last_fetched_at: Option<String>,
-    credentials: JsonMap,
-}
-
-/// An active failure.
-#[derive(Debug, Serialize, JsonSchema)]
-struct ActiveError {
-    /// `auth` or `sync`.
-    #[serde(rename = "type")]
-    kind: String,
-    /// The operation that failed.
-    log_id: String,
-}
-
-/// The deprecated end user.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct EndUser {
-    id: String,
-    display_name: Option<String>,
-    email: Option<String>,
-    tags: Option<std::collections::BTreeMap<String, String>>,
-    organization: Option<Organization>,
-}
-
-/// The end user's organization.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Organization {
-    id: String,
-    display_name: Option<String>,
-}
-
-impl From<&patchbay_types::end_users::EndUser> for EndUser {
-    fn from(stored: &patchbay_types::end_users::EndUser) -> Self {
-        Self::of(&stored.user, stored.organization.as_ref())
-    }
-}
-
-impl EndUser {
-    pub(crate) fn of(
-        user: &EndUserInput,
-        organization: Option<&patchbay_types::end_users::OrganizationInput>,
-    ) -> Self {
-        Self {
-            id: user.id.clone(),
-            display_name: user.display_name.clone(),
-            email: user.email.clone(),
-            tags: user.tags.clone(),
-            organization: organization.map(|organization| Organization {
-                id: organization.id.clone(),
-                display_name: organization.display_name.clone(),
-            }),
-        }
-    }
-}
-
-fn errors(errors: &[patchbay_types::connections::ConnectionError]) -> Vec<ActiveError> {
-    errors
-        .iter()
-        .map(|error| ActiveError {
-            kind: error.kind.clone(),
-            log_id: error.log_id.0.clone(),
-        })
-        .collect()
-}
-
-fn tag_map(tags: &Tags) -> std::collections::BTreeMap<String, String> {
-    tags.iter()
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
-}
-
-impl From<ConnectionSummary> for Listed {
-    fn from(row: ConnectionSummary) -> Self {
-        Self {
-            id: row.id.0,
-            errors: errors(&row.errors),
-            end_user: row.end_user.as_ref().map(EndUser::from),
-            tags: tag_map(&row.tags),
-            metadata: row.metadata,
-            created: time::micros_offset(row.created_at),
-            connection_id: row.connection_id.into(),
-            provider_config_key: row.integration_key.into(),
-            provider: row.provider.into(),
-        }
-    }
-}
-
-/// What of the credentials is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reveal {
-    /// `{}`: the key may not read credentials.
-    Nothing,
-    /// All but refresh tokens.
-    WithoutRefreshTokens,
-    /// Everything.
-    All,
-}
-
-/// How timestamps are written: reading says `+00:00`, importing says `Z`.
-type Clock = fn(Timestamp) -> String;
-
-fn shown(connection: &Connection, reveal: Reveal, last_fetched_at: Option<Timestamp>, at: Clock) -> Shown {
-    let mut credentials = match reveal {
-        Reveal::Nothing => JsonMap::new(),
-        Reveal::WithoutRefreshTokens | Reveal::All => connection.credentials.to_json(),
-    };
-    let mut connection_config = connection.connection_config.clone();
-    if reveal != Reveal::All {
-        strip_refresh_tokens(&mut credentials);
-        strip_refresh_tokens(&mut connection_config);
-    }
-    Shown {
-        id: connection.id.0,
-        connection_id: connection.connection_id.to_string(),
-        provider_config_key: connection.integration_key.to_string(),
-        provider: connection.provider.to_string(),
-        errors: errors(&connection.errors),
-        end_user: connection.end_user.as_ref().map(EndUser::from),
-        tags: tag_map(&connection.tags),
-        metadata: connection.metadata.clone(),
-        connection_config,
-        webhook_url_override: connection.webhook_url_override.clone(),
-        created_at: at(connection.created_at),
-        updated_at: at(connection.updated_at),
-        last_fetched_at: last_fetched_at.map(at),
-        credentials,
-    }
-}
-
-/// Removes, at any depth, every member whose name reduces to `refreshtoken` (letters only, any case).
-fn strip_refresh_tokens(object: &mut JsonMap) {
-    object.retain(|name, _| !names_a_refresh_token(name));
-    object.values_mut().for_each(strip_value);
-}
-
-fn strip_value(value: &mut Value) {
-    match value {
-        Value::Object(object) => strip_refresh_tokens(object),
-        Value::Array(items) => items.iter_mut().for_each(strip_value),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn names_a_refresh_token(name: &str) -> bool {
-    let letters = name
-        .bytes()
-        .filter(u8::is_ascii_alphabetic)
-        .map(|byte| byte.to_ascii_lowercase());
-    letters.eq(b"refreshtoken".iter().copied())
 }
 
 // --- list ---
@@ -484,8 +290,6 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
         );
         return Reply::json(&body);
     }
-    // `refresh_github_app_jwt_token` speaks of the app's own JWT, which only GitHub Apps' connections have; the
-    // access token is not its business.
     let freshness = if call.query.force_refresh {
         Freshness::Forced
     } else {
@@ -496,15 +300,14 @@ async fn read(context: Arc<Context>, call: Call<ById, ReadQuery>) -> Result<Repl
     } else {
         Reveal::WithoutRefreshTokens
     };
-    match refresh::read(&context, &name, freshness).await {
-        Ok(connection) => Reply::json(&shown(
-            &connection,
-            reveal,
-            Some(context.ambient.now()),
-            time::millis_offset,
-        )),
-        Err(error) => Err(unreadable(&error, context.ambient.now())),
+    let mut connection = refresh::read(&context, &name, freshness)
+        .await
+        .map_err(|error| unreadable(&error, context.ambient.now()))?;
+    if call.query.refresh_github_app_jwt_token {
+        connection = installations::with_fresh_jwt(&context, connection).await?;
     }
+    let now = Some(context.ambient.now());
+    Reply::json(&shown(&connection, reveal, now, time::millis_offset))
 }
 
 /// Which of the two is unknown: the integration or the connection.
@@ -563,49 +366,7 @@ pub(crate) fn unreadable(error: &ReadError, now: Timestamp) -> ApiError {
     }
 }
 
-// --- import ---
-
-#[derive(Debug, Deserialize)]
-struct ImportBody {
-    provider_config_key: String,
-    credentials: JsonMap,
-    connection_id: Option<String>,
-    metadata: Option<JsonMap>,
-    connection_config: Option<JsonMap>,
-    webhook_url_override: Option<String>,
-    end_user: Option<EndUserInput>,
-    tags: Option<Tags>,
-}
-
-fn import_body() -> Object {
-    object()
-        .field("provider_config_key", string())
-        .field("credentials", import_credentials())
-        .field(
-            "connection_id",
-            string()
-                .pattern(CONNECTION_ID_OR_NONE)
-                .max(ConnectionId::MAX)
-                .optional(),
-        )
-        .field("metadata", object().loose().optional())
-        .field(
-            "connection_config",
-            object()
-                .field("oauth_scopes_override", crate::schema::array(string()).optional())
-                .loose()
-                .optional(),
-        )
-        .field("webhook_url_override", webhook_url().optional())
-        .field("end_user", end_user().optional())
-        .field("tags", tags().optional())
-}
-
-/// Empty text asks for a generated id, as no text does.
-const CONNECTION_ID_OR_NONE: Pattern = Pattern {
-    matches: |text| text.is_empty() || (patterns::CONNECTION_ID.matches)(text),
-    ..patterns::CONNECTION_ID
-};
+// --- what the handlers share ---
 
 pub(crate) fn webhook_url() -> Schema {
     string().trim().url_or_empty().max(2048).into()
@@ -617,160 +378,6 @@ pub(crate) fn end_user() -> Object {
         .field("email", string().email().min(5).optional())
         .field("display_name", string().max(255).optional())
         .field("tags", crate::schema::end_user_tags().optional())
-}
-
-fn import_credentials() -> Schema {
-    let client = || {
-        object()
-            .field("client_id", string().min(1).max(255).optional())
-            .field("client_secret", string().min(1).max(2048).optional())
-    };
-    let kind = |name| object().field("type", crate::schema::literal(name));
-    let token = || string().min(1).max(MAX_TOKEN);
-    discriminated("type")
-        .branch(
-            "OAUTH2",
-            kind("OAUTH2")
-                .field("access_token", token())
-                .field("refresh_token", token().optional())
-                .field("expires_at", date().null_is_absent())
-                .field("config_override", client().optional()),
-        )
-        .branch(
-            "OAUTH2_CC",
-            kind("OAUTH2_CC")
-                .field("token", string().min(1).max(4096))
-                .field("client_id", string().min(1).max(255))
-                .field("client_secret", string().min(1).max(2048))
-                .field("client_certificate", string().min(1).max(10_000).optional())
-                .field("client_private_key", string().min(1).max(10_000).optional())
-                .field("expires_at", date().null_is_absent()),
-        )
-        .branch(
-            "OAUTH1",
-            kind("OAUTH1")
-                .field("oauth_token", string().min(1).max(2048))
-                .field("oauth_token_secret", string().min(1).max(2048)),
-        )
-        .branch(
-            "API_KEY",
-            kind("API_KEY").field("apiKey", string().min(1).max(MAX_LOGIN)),
-        )
-        .branch(
-            "BASIC",
-            kind("BASIC")
-                .field("username", string().max(MAX_LOGIN))
-                .field("password", string().max(MAX_LOGIN)),
-        )
-        .branch("NONE", kind("NONE"))
-        .branch(
-            "TBA",
-            kind("TBA")
-                .field("token_id", string().min(1))
-                .field("token_secret", string().min(1))
-                .field("config_override", client().optional()),
-        )
-        .branch(
-            "APP",
-            kind("APP")
-                .field("app_id", string().min(1).max(255))
-                .field("installation_id", string().min(1).max(255)),
-        )
-        .branch(
-            "CUSTOM",
-            kind("CUSTOM")
-                .field("app_id", string().min(1).max(255))
-                .field("installation_id", string().min(1).max(255)),
-        )
-        .into()
-}
-
-async fn import(context: Arc<Context>, call: Call<Empty, Empty, ImportBody>) -> Result<Reply, ApiError> {
-    let environment = call.environment()?.clone();
-    let body = call.body;
-    let target = connections::import_target(&context, environment.id, &body.provider_config_key)
-        .await
-        .map_err(refused)?;
-    let connection_config = body.connection_config.unwrap_or_default();
-    let credentials = imported(&body.credentials, &connection_config, target.auth_mode())?;
-    let connection_id = match body.connection_id.filter(|id| !id.is_empty()) {
-        Some(id) => Some(ConnectionId::parse(&id).map_err(|error| ApiError::unexpected(error.to_string()))?),
-        None => None,
-    };
-    if let Some(url) = &body.webhook_url_override {
-        check_webhook_url(&context, url, &["webhook_url_override"])?;
-    }
-    let stored = connections::import(
-        &context,
-        &environment,
-        &target,
-        Import {
-            connection_id,
-            credentials,
-            connection_config,
-            metadata: Change::Set(Some(body.metadata.unwrap_or_default())),
-            tags: Change::Set(body.tags.unwrap_or_default()),
-            end_user: body.end_user,
-            webhook_url_override: Change::Set(body.webhook_url_override),
-            verification: Verification::Required,
-        },
-    )
-    .await
-    .map_err(refused)?;
-    let body = shown(&stored, Reveal::All, stored.last_fetched_at, time::millis_z);
-    Reply::json_with(StatusCode::CREATED, &body)
-}
-
-/// The credentials to store. OAuth imports keep what was submitted as `raw`.
-fn imported(
-    given: &JsonMap,
-    connection_config: &JsonMap,
-    auth_mode: AuthMode,
-) -> Result<Credentials, ApiError> {
-    let mut object = given.clone();
-    let kind = given.get("type").and_then(Value::as_str).unwrap_or_default();
-    if kind != auth_mode.as_str() {
-        return Err(ApiError::new(&codes::INVALID_BODY).message(format!(
-            "This integration takes credentials of type {auth_mode}, not {kind}"
-        )));
-    }
-    match auth_mode {
-        AuthMode::None => return Ok(Credentials::None {}),
-        AuthMode::OAuth1 | AuthMode::OAuth2 | AuthMode::OAuth2Cc => {
-            let mut raw = given.clone();
-            if let Some(at) = raw.get_mut("expires_at")
-                && let Some(Ok(instant)) = at.as_str().map(str::parse)
-            {
-                *at = Value::from(time::millis_z(instant));
-            }
-            object.insert("raw".to_owned(), Value::Object(raw));
-        }
-        AuthMode::Tba if !names_an_account(connection_config) => {
-            return Err(ApiError::new(&codes::INVALID_BODY)
-                .message("Connections of this type need `connection_config.accountId`"));
-        }
-        AuthMode::App | AuthMode::Custom => return Err(not_built(auth_mode)),
-        _ => {}
-    }
-    Credentials::from_json(object).map_err(ApiError::unexpected)
-}
-
-/// Whether `connection_config` says which TBA account it is.
-pub(crate) fn names_an_account(connection_config: &JsonMap) -> bool {
-    connection_config
-        .get("accountId")
-        .is_some_and(|account| match account {
-            Value::String(text) => !text.is_empty(),
-            Value::Number(_) => true,
-            _ => false,
-        })
-}
-
-/// Importing an app's installation means obtaining its first token.
-pub(crate) fn not_built(auth_mode: AuthMode) -> ApiError {
-    ApiError::new(&codes::FEATURE_NOT_BUILT).message(format!(
-        "This version of Patchbay cannot import connections of type {auth_mode} yet"
-    ))
 }
 
 /// Refuses a webhook URL that could never be delivered to: our own host, or one the address policy blocks.
@@ -803,6 +410,19 @@ fn refused(error: ConnectionError) -> ApiError {
         ConnectionError::WrongCredentials(words) => ApiError::new(&codes::INVALID_BODY).message(words),
         ConnectionError::Tags(issue) => tag_issue(&issue),
         ConnectionError::TestFailed(words) => ApiError::new(&codes::CONNECTION_TEST_FAILED).message(words),
+        ConnectionError::Fields(errors) => {
+            let issue = |error: &FieldError| {
+                let group = match error.group {
+                    Group::Credentials => &["credentials", &error.name][..],
+                    Group::ConnectionConfig => &["connection_config", &error.name],
+                    Group::AssertionOption => &["credentials", "assertionOption", &error.name],
+                };
+                Issue::custom(group, error.to_string())
+            };
+            ApiError::invalid(Layer::Body, errors.iter().map(issue).collect())
+        }
+        ConnectionError::NotObtained(error) => crate::authorize_forms::not_obtained(&error),
+        ConnectionError::NotMinted(words) => ApiError::new(&codes::SERVER_ERROR).message(words),
         ConnectionError::Store(error) => error.into(),
     }
 }
@@ -870,23 +490,5 @@ async fn delete(context: Arc<Context>, call: Call<ById, KeyQuery>) -> Result<Rep
         Ok(()) => Reply::json(&Success::YES),
         Err(ConnectionError::Store(error)) => Err(error.into()),
         Err(_) => Err(ApiError::new(&codes::UNKNOWN_CONNECTION).status(StatusCode::BAD_REQUEST)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refresh_tokens_are_stripped_at_any_depth_and_spelling() {
-        let mut object = json!({
-            "access_token": "a", "refresh_token": "r", "raw": {"Refresh-Token": "r", "list": [{"refreshToken": 1, "k": 2}]},
-            "refresh_token_expires_in": 5
-        });
-        strip_value(&mut object);
-        assert_eq!(
-            object,
-            json!({"access_token": "a", "raw": {"list": [{"k": 2}]}, "refresh_token_expires_in": 5})
-        );
     }
 }

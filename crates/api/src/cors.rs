@@ -6,8 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 const METHODS: &str = "GET,HEAD,PUT,PATCH,POST,DELETE";
 const ALLOWED: &str = "Authorization, Content-Type, Accept, Origin, X-Requested-With, Nango-Activity-Log-Id, \
     Nango-Is-Dry-Run, Nango-Is-Sync, Provider-Config-Key, Connection-Id, Sentry-Trace, Baggage";
-const EXPOSED: &str = "Authorization, Etag, Content-Type, Content-Length, X-Nango-Signature, X-RateLimit-Limit, \
-    X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After";
+// Values of every answer: checked once, shared afterwards.
+static EXPOSED: HeaderValue = HeaderValue::from_static(
+    "Authorization, Etag, Content-Type, Content-Length, X-Nango-Signature, X-RateLimit-Limit, \
+     X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After",
+);
+static ANY: HeaderValue = HeaderValue::from_static("*");
 
 /// Who may read a route's answers from a browser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +60,8 @@ impl CorsHeaders {
     pub fn apply(&self, cors: Cors, headers: &mut HeaderMap) {
         match cors {
             Cors::Public => {
-                set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-                set(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY.clone());
+                headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED.clone());
             }
             Cors::ConnectUi => {
                 headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.connect_ui.clone());

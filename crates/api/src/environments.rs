@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use patchbay_connections::Context;
-use patchbay_connections::environments::{self, EnvironmentError, EnvironmentRef, NewEnvironment};
+use patchbay_connections::environments::{
+    self, EnvironmentError, EnvironmentRef, KeyRotation, NewEnvironment,
+};
 use patchbay_store::db::DbError;
 use patchbay_types::environments::{EnvironmentSettings, OtlpHeader};
 use patchbay_types::{EnvironmentId, EnvironmentName, Secret};
@@ -56,7 +58,11 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .summary("Replace the key that signs webhooks")
             .scopes(&["environment:webhook_signing_key:rotate"])
             .responds::<Rotated>(200)
-            .errors(&[&codes::NOT_FOUND, &codes::ROTATION_FAILED])
+            .errors(&[
+                &codes::NOT_FOUND,
+                &codes::MULTIPLE_WEBHOOK_SIGNING_KEYS,
+                &codes::ROTATION_FAILED,
+            ])
             .handler(context, rotate),
         Route::get("/environment-variables")
             .tag("environments")
@@ -280,8 +286,8 @@ async fn delete(context: Arc<Context>, call: Call<ByEnvironment>) -> Result<Repl
 
 async fn rotate(context: Arc<Context>, call: Call) -> Result<Reply, ApiError> {
     let id = call.environment()?.id;
-    let fresh = environments::rotate_signing_key(&context, id).await;
-    let fresh = fresh.map_err(|error| match error {
+    let rotated = environments::rotate_signing_key(&context, id, KeyRotation::Graceful).await;
+    let rotated = rotated.map_err(|error| match error {
         EnvironmentError::Store(error @ (DbError::Unavailable(_) | DbError::Retry(_))) => error.into(),
         EnvironmentError::Store(error) => ApiError::new(&codes::ROTATION_FAILED)
             .message("The signing key could not be rotated; the old one still signs")
@@ -290,7 +296,7 @@ async fn rotate(context: Arc<Context>, call: Call) -> Result<Reply, ApiError> {
     })?;
     Reply::json(&Rotated {
         data: RotatedKey {
-            webhook_signing_key: fresh.expose().to_owned(),
+            webhook_signing_key: rotated.signing_key.expose().to_owned(),
         },
     })
 }
@@ -331,6 +337,9 @@ fn refused(error: EnvironmentError) -> ApiError {
         EnvironmentError::InvalidProductionFlag => ApiError::new(&codes::INVALID_IS_PROD_FLAG).message(text),
         EnvironmentError::CannotDeleteProd => {
             ApiError::new(&codes::CANNOT_DELETE_PROD_ENVIRONMENT).message(text)
+        }
+        EnvironmentError::RotationInGrace(_) => {
+            ApiError::new(&codes::MULTIPLE_WEBHOOK_SIGNING_KEYS).message(text)
         }
         EnvironmentError::Store(error) => error.into(),
     }

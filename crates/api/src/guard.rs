@@ -67,30 +67,38 @@ fn is_below(path: &str, prefix: &str) -> bool {
 }
 
 /// Headers of every response (api-core §1.3), unless the response set them itself.
-pub static SECURITY: [(HeaderName, &str); 7] = [
-    (header::X_XSS_PROTECTION, "0"),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (HeaderName::from_static("x-download-options"), "noopen"),
-    (header::X_DNS_PREFETCH_CONTROL, "off"),
-    (header::REFERRER_POLICY, "strict-origin"),
+pub static SECURITY: [(HeaderName, HeaderValue); 7] = [
+    (header::X_XSS_PROTECTION, HeaderValue::from_static("0")),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        HeaderName::from_static("x-download-options"),
+        HeaderValue::from_static("noopen"),
+    ),
+    (header::X_DNS_PREFETCH_CONTROL, HeaderValue::from_static("off")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("strict-origin")),
     (
         header::STRICT_TRANSPORT_SECURITY,
-        "max-age=5184000; includeSubDomains",
+        HeaderValue::from_static("max-age=5184000; includeSubDomains"),
     ),
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'self'",
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'self'"),
     ),
 ];
+static SAME_ORIGIN: HeaderValue = HeaderValue::from_static("SAMEORIGIN");
 
 /// Adds [`SECURITY`], and forbids framing unless the page is meant to be framed.
 pub fn secure(headers: &mut HeaderMap, may_be_framed: bool) {
     for (name, value) in &SECURITY {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert_with(|| value.clone());
     }
     if !may_be_framed {
-        let frames = headers.entry(header::X_FRAME_OPTIONS);
-        frames.or_insert(HeaderValue::from_static("SAMEORIGIN"));
+        headers
+            .entry(header::X_FRAME_OPTIONS)
+            .or_insert_with(|| SAME_ORIGIN.clone());
     }
 }
 

@@ -5,6 +5,7 @@ mod credentials;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::StatusCode;
 use patchbay_catalog::Provider;
 use patchbay_connections::Context;
 use patchbay_connections::integrations::{self, IntegrationError, IntegrationPatch, NewIntegration};
@@ -65,6 +66,7 @@ pub(crate) fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
             .scopes(&["environment:integrations:create"])
             .body::<Create>(create_body())
             .responds::<One<'_>>(200)
+            .errors(&[&codes::SERVER_ERROR])
             .handler(context, create),
         Route::post("/integrations/quickstart")
             .tag("integrations")
@@ -448,6 +450,9 @@ fn refused(error: IntegrationError) -> ApiError {
         | IntegrationError::Config(_)
         | IntegrationError::NotShareable(_)
         | IntegrationError::NoSharedApp => ApiError::new(&codes::INVALID_BODY).message(text),
+        IntegrationError::NotRegistered(_) => ApiError::new(&codes::SERVER_ERROR)
+            .status(StatusCode::BAD_GATEWAY)
+            .message(text),
         IntegrationError::Store(error) => error.into(),
     }
 }

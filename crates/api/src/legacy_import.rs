@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use http::StatusCode;
 use patchbay_connections::Context;
-use patchbay_connections::connections::{self, ConnectionError, Import, Verification};
+use patchbay_connections::connections::{self, ConnectionError, Import, Installation, Verification};
 use patchbay_types::connections::Change;
 use patchbay_types::credentials::{ApiKey, Basic, ConfigOverride, OAuth1, OAuth2, OAuth2Cc, Raw, Tba};
 use patchbay_types::{AuthMode, ConnectionId, Credentials, JsonMap, Secret, Timestamp};
 use serde_json::Value;
 
 use crate::codes::{self, Code};
-use crate::connections::{check_webhook_url, names_an_account, not_built};
+use crate::connections::{check_webhook_url, names_an_account};
 use crate::error::ApiError;
 use crate::reply::Reply;
 use crate::route::{Call, Empty, Endpoint, Route};
@@ -48,7 +48,7 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 &codes::MISSING_INSTALLATION_ID,
                 &codes::MISSING_ACCOUNT_ID,
                 &codes::UNKNOWN_OAUTH_TYPE,
-                &codes::FEATURE_NOT_BUILT,
+                &codes::SERVER_ERROR,
                 &codes::RESOURCE_CAPPED,
             ])
             .handler(context, import),
@@ -71,8 +71,15 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, JsonMap>) -> Res
         .await
         .map_err(refused)?;
     let mut config = member(&body, "connection_config")?.unwrap_or_default();
-    let credentials = credentials(target.auth_mode(), &body, &mut config, context.ambient.now())
-        .map_err(ApiError::legacy)?;
+    let credentials = match target.auth_mode() {
+        AuthMode::App => {
+            let installation = installation(&body).map_err(ApiError::legacy)?;
+            connections::installed(&context, &target, &installation, &mut config)
+                .await
+                .map_err(refused)?
+        }
+        mode => credentials(mode, &body, &mut config, context.ambient.now()).map_err(ApiError::legacy)?,
+    };
     let stored = connections::import(
         &context,
         &environment,
@@ -80,6 +87,7 @@ async fn import(context: Arc<Context>, call: Call<Empty, Empty, JsonMap>) -> Res
         Import {
             connection_id,
             credentials,
+            assertion_option: JsonMap::new(),
             connection_config: config,
             metadata: metadata.map_or(Change::Keep, |metadata| Change::Set(Some(metadata))),
             tags: Change::Keep,
@@ -112,6 +120,7 @@ fn refused(error: ConnectionError) -> ApiError {
             refusal(&codes::UNKNOWN_PROVIDER_TEMPLATE, error.to_string()).status(StatusCode::NOT_FOUND)
         }
         ConnectionError::Store(error) => error.into(),
+        ConnectionError::NotMinted(words) => refusal(&codes::SERVER_ERROR, words),
         other => refusal(&codes::INVALID_BODY, other.to_string()),
     }
 }
@@ -234,16 +243,23 @@ fn credentials(
                 config_override: client(body),
             })
         }
-        AuthMode::App => {
-            needed("app_id", &codes::MISSING_APP_ID)?;
-            needed("installation_id", &codes::MISSING_INSTALLATION_ID)?;
-            return Err(not_built(mode));
-        }
         AuthMode::None => Credentials::None {},
         other => {
             return Err(ApiError::new(&codes::UNKNOWN_OAUTH_TYPE)
                 .message(format!("Connections of auth mode {other} cannot be imported")));
         }
+    })
+}
+
+/// An app's installation.
+fn installation(body: &JsonMap) -> Result<Installation, ApiError> {
+    let needed = |name: &str, code: &'static Code| {
+        let found = text(body, name).map(str::to_owned);
+        found.ok_or_else(|| ApiError::new(code).message(format!("`{name}` is missing")))
+    };
+    Ok(Installation {
+        app_id: needed("app_id", &codes::MISSING_APP_ID)?,
+        installation_id: needed("installation_id", &codes::MISSING_INSTALLATION_ID)?,
     })
 }
 

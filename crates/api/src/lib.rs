@@ -5,19 +5,23 @@
 //! the connections. Error envelopes are built in [`error`] and nowhere else, from the codes in [`codes`].
 
 pub mod api_keys;
+pub mod auth_outcomes;
 pub mod authenticate;
 pub mod authenticator;
 pub mod authorize_forms;
 pub mod body;
 pub mod client;
+mod client_metadata;
 pub mod codes;
 pub mod config;
+pub mod connect_forms;
 pub mod connect_sessions;
 pub mod connections;
 pub mod cors;
 pub mod environments;
 pub mod error;
 pub mod guard;
+mod inbound_events;
 pub mod integrations;
 pub mod legacy_import;
 mod matcher;

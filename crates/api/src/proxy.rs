@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
-use patchbay_connections::Context;
+use hyper::upgrade::OnUpgrade;
 use patchbay_connections::refresh::ReadError;
 use patchbay_outbound::Error as Outbound;
-use patchbay_proxy::{Controls, MAX_RETRIES, ProxyError, ProxyRequest, RedirectHeaders, relay};
-use patchbay_types::Timestamp;
+use patchbay_proxy::{Controls, Logging, MAX_RETRIES, Proxy, ProxyError, ProxyRequest, RedirectHeaders};
 use patchbay_types::connections::RefreshCause;
+use patchbay_types::{ConnectionId, IntegrationKey, OperationId, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -20,15 +20,15 @@ use crate::connections::{connection_id, integration_key, unreadable};
 use crate::error::{ApiError, Layer};
 use crate::reply::Reply;
 use crate::route::{Call, Endpoint, Route};
-use crate::schema::{Schema, SchemaExt, choice, coerced_number, object, patterns, string};
+use crate::schema::{Pattern, Schema, SchemaExt, choice, coerced_number, object, patterns, string};
 
 /// What a caller's header begins with to be sent on.
 const FORWARDED: &str = "nango-proxy-";
 
 /// The route.
-pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
+pub fn routes(proxy: &Arc<Proxy>) -> Vec<Endpoint> {
     let state = State {
-        context: context.clone(),
+        proxy: proxy.clone(),
         controls: Arc::new(control_headers()),
     };
     vec![
@@ -53,18 +53,20 @@ pub fn routes(context: &Arc<Context>) -> Vec<Endpoint> {
                 &codes::MISSING_CONNECTION_CONFIG,
                 &codes::INVALID_URL,
                 &codes::INVALID_HEADER_VALUE,
+                &codes::BASE_URL_OVERRIDE_DISABLED,
                 &codes::BASE_URL_OVERRIDE_NOT_ALLOWED,
+                &codes::INVALID_BODY,
                 &codes::DNS_RESOLUTION_FAILED,
                 &codes::INVALID_CERTIFICATE_OR_KEY_FORMAT,
                 &codes::REQUEST_TOO_LARGE,
             ])
-            .handler(&state, proxy),
+            .handler(&state, call),
     ]
 }
 
 #[derive(Clone)]
 struct State {
-    context: Arc<Context>,
+    proxy: Arc<Proxy>,
     controls: Arc<Schema>,
 }
 
@@ -98,7 +100,7 @@ fn control_headers() -> Schema {
         .into()
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Given {
     provider_config_key: String,
@@ -107,11 +109,34 @@ struct Given {
     base_url_override: Option<String>,
     retry_on: Option<String>,
     forward_headers_on_redirect: Option<String>,
+    nango_activity_log_id: Option<String>,
+    nango_is_dry_run: Option<String>,
 }
 
-async fn proxy(state: State, call: Call) -> Result<Reply, ApiError> {
-    let environment = call.environment()?.id;
-    let Call { parts, payload, .. } = call;
+impl Given {
+    /// What most calls bring: the two required headers, beyond doubt, and no other. The schema decides all else.
+    fn only_the_required(headers: &HeaderMap) -> Option<Self> {
+        let [key, id, others @ ..] = CONTROLS;
+        if others.iter().any(|name| headers.contains_key(*name)) {
+            return None;
+        }
+        let plain = |name: &str, pattern: Pattern, most: usize| {
+            let text = headers.get(name)?.to_str().ok()?;
+            (text.len() <= most && (pattern.matches)(text)).then(|| text.to_owned())
+        };
+        Some(Self {
+            provider_config_key: plain(key, patterns::INTEGRATION_KEY, IntegrationKey::MAX)?,
+            connection_id: plain(id, patterns::CONNECTION_ID, ConnectionId::MAX)?,
+            ..Self::default()
+        })
+    }
+}
+
+async fn call(state: State, call: Call) -> Result<Reply, ApiError> {
+    let environment = call.environment()?.clone();
+    let Call {
+        mut parts, payload, ..
+    } = call;
     let controls = controls(&state.controls, &parts.headers)?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     // Byte for byte what follows `/proxy`, whose case does not matter.
@@ -130,18 +155,22 @@ async fn proxy(state: State, call: Call) -> Result<Reply, ApiError> {
         environment,
         method: parts.method,
         target,
+        upgrade: parts.extensions.remove::<OnUpgrade>(),
         headers: parts.headers,
         body,
         controls,
     };
-    match relay(&state.context, request).await {
+    match state.proxy.relay(request).await {
         Ok(response) => Ok(response.map(Body::new).into()),
         Err(ProxyError::Upstream(error)) => unanswered(&error, method.as_str()),
-        Err(error) => Err(refused(&error, state.context.ambient.now())),
+        Err(error) => Err(refused(&error, state.proxy.context().ambient.now())),
     }
 }
 
 fn controls(schema: &Schema, headers: &HeaderMap) -> Result<Controls, ApiError> {
+    if let Some(given) = Given::only_the_required(headers) {
+        return options(given, headers);
+    }
     let mut given = Map::new();
     for name in CONTROLS {
         if let Some(value) = headers.get(name) {
@@ -155,6 +184,10 @@ fn controls(schema: &Schema, headers: &HeaderMap) -> Result<Controls, ApiError> 
     let given: Given = schema
         .parse(Some(Value::Object(given)))
         .map_err(|error| ApiError::from_parse(Layer::Headers, error))?;
+    options(given, headers)
+}
+
+fn options(given: Given, headers: &HeaderMap) -> Result<Controls, ApiError> {
     let base_url_override = match given.base_url_override.as_deref().map(str::trim) {
         None | Some("") => None,
         Some(text) => Some(text.parse().map_err(|_| {
@@ -184,6 +217,14 @@ fn controls(schema: &Schema, headers: &HeaderMap) -> Result<Controls, ApiError> 
             Some("true") => RedirectHeaders::Forward,
             Some(_) => RedirectHeaders::Withhold,
             None => RedirectHeaders::AsDefined,
+        },
+        operation: given
+            .nango_activity_log_id
+            .filter(|id| !id.is_empty())
+            .map(OperationId),
+        logging: match given.nango_is_dry_run.as_deref() {
+            Some("true") => Logging::Off,
+            _ => Logging::On,
         },
         forwarded: forwarded(headers),
     })
@@ -251,7 +292,9 @@ fn refused(error: &ProxyError, now: Timestamp) -> ApiError {
             ApiError::new(code).message(words)
         }
         ProxyError::InvalidJson(_) => ApiError::new(&codes::INVALID_JSON).message(words),
-        ProxyError::BodyTooLarge => ApiError::new(&codes::REQUEST_TOO_LARGE).message(words),
+        ProxyError::BodyBroken => ApiError::new(&codes::INVALID_BODY).message(words),
+        ProxyError::OverrideDisabled => ApiError::new(&codes::BASE_URL_OVERRIDE_DISABLED).message(words),
+        ProxyError::BodyTooLarge(_) => ApiError::new(&codes::REQUEST_TOO_LARGE).message(words),
         ProxyError::Blocked(_) => ApiError::new(&codes::BASE_URL_OVERRIDE_NOT_ALLOWED).message(words),
         ProxyError::Upstream(_) => ApiError::unexpected(words),
     }

@@ -1,6 +1,9 @@
 //! Rate limits (api-core §4): a fixed window of a minute per bucket, begun by the bucket's first request.
 //!
 //! A refused request neither counts nor prolongs the window. When the counters cannot be asked, requests pass.
+//! One node counts in memory ([`MemoryCounters`]); several share their limits ([`SharedCounters`]).
+
+mod shared;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,6 +20,8 @@ use patchbay_types::AccountId;
 
 use crate::codes;
 use crate::error::ApiError;
+
+pub use shared::SharedCounters;
 
 static HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit"),

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, request};
 use patchbay_types::environments::Environment;
@@ -309,8 +310,8 @@ impl<P, Q, B> Route<P, Q, B> {
         let run: Run = Arc::new(move |matched| match checked.check(matched) {
             Err(error) => Box::pin(std::future::ready(Err(error))),
             Ok(call) => {
-                let answer = handle(state.clone(), call);
-                Box::pin(async move { answer.await.map(Into::into) })
+                // Not an `async` block around it: that would move the whole answer once more.
+                Box::pin(handle(state.clone(), call).map(|answer| answer.map(Into::into)))
             }
         });
         Endpoint { spec, run }

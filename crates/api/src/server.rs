@@ -88,7 +88,8 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, ambient: Ambie
 }
 
 fn builder(options: ServerOptions) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new()).preserve_header_case(true);
+    // The case of header names is not asked of requests; a relayed response brings that of its upstream along.
+    let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -50,6 +50,9 @@ struct Metrics {
     seconds: metrics::Histogram,
 }
 
+/// Headers that every response receives, at most, and the transport's own.
+const ADDED_HEADERS: usize = 16;
+
 /// Answers a page to a browser for paths no route has.
 pub type Fallback = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
@@ -137,15 +140,20 @@ impl Service {
             Found::OtherMethods(allow) => (inner.other_method(&request, &allow), None),
             Found::Nothing => (inner.nothing(request).await, None),
         };
+        // Once for all that is added below.
+        response.headers_mut().reserve(ADDED_HEADERS);
         inner.options.cors.apply(cors, response.headers_mut());
         let may_be_framed = response.extensions().get::<MayBeFramed>().is_some();
         guard::secure(response.headers_mut(), may_be_framed);
         if method == Method::HEAD {
             behead(&mut response);
         }
-        if let Some(target) = target {
-            let took = inner.options.ambient.now().duration_since(began);
-            target.measure(response.status(), took.as_secs_f64());
+        match target {
+            Some(target) => {
+                let took = inner.options.ambient.now().duration_since(began);
+                target.measure(response.status(), took.as_secs_f64());
+            }
+            None => measure_unmatched(&method, response.status()),
         }
         response
     }
@@ -371,6 +379,21 @@ impl Target {
             ),
         }
     }
+}
+
+/// Counts a request for which there is no route, under labels that callers cannot multiply.
+fn measure_unmatched(method: &Method, status: StatusCode) {
+    let method = match *method {
+        Method::GET | Method::HEAD => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    };
+    let class = format!("{}xx", status.as_u16() / 100);
+    metrics::counter!("patchbay_http_requests_total", "method" => method, "route" => "unmatched", "status" => class)
+        .increment(1);
 }
 
 fn document_route(text: &Arc<OnceLock<String>>) -> Endpoint {

@@ -123,6 +123,10 @@ patchbay_store::both_backends! {
         assert_ne!(fresh, api.key);
         let dev = patchbay_connections::environments::get(&api.context, api.dev.id).await.unwrap().unwrap();
         assert_eq!(dev.signing_key.expose(), fresh);
+        let valid: Vec<_> = dev.signing_keys(api.context.ambient.now()).map(|key| key.expose().to_owned()).collect();
+        assert_eq!(valid, [fresh, &api.key], "both are valid during the grace period");
+        api.send("POST", path).fails(409, "multiple_webhook_signing_keys").await;
+        api.clock.advance(std::time::Duration::from_hours(24));
         let again = api.send("POST", path).expect(200).await;
         assert_ne!(again["data"]["webhook_signing_key"], fresh);
         api.send("POST", "/environment/webhook-signing-key/rotate?x=1")

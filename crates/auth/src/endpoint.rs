@@ -101,6 +101,17 @@ pub(crate) fn params(
     map: &TemplateMap,
     scope: &Scope<'_>,
 ) -> Result<JsonMap, EndpointError> {
+    params_with(definition, map, scope, &[])
+}
+
+/// As [`params`], where variables called `optional` need not have a value either.
+pub(crate) fn params_with(
+    definition: &Definition,
+    map: &TemplateMap,
+    scope: &Scope<'_>,
+    optional: &[&str],
+) -> Result<JsonMap, EndpointError> {
+    let spared = |name: &String| is_optional(definition, name) || optional.contains(&name.as_str());
     let mut rendered = JsonMap::new();
     let mut missing = Vec::new();
     for (name, value) in map.iter() {
@@ -110,7 +121,7 @@ pub(crate) fn params(
                 Ok(text) => {
                     rendered.insert(name.to_owned(), text.into());
                 }
-                Err(unresolved) if unresolved.names.iter().all(|name| is_optional(definition, name)) => {}
+                Err(unresolved) if unresolved.names.iter().all(spared) => {}
                 Err(unresolved) => missing.extend(unresolved.names),
             },
             structure => match structure.render(scope, OnUnresolved::Fail) {
@@ -129,7 +140,7 @@ pub(crate) fn params(
     }
 }
 
-fn is_optional(definition: &Definition, name: &str) -> bool {
+pub(crate) fn is_optional(definition: &Definition, name: &str) -> bool {
     let field = name
         .split_once('.')
         .filter(|(root, _)| matches!(*root, "connectionConfig" | "connection_config"));

@@ -117,20 +117,20 @@ pub fn client_credentials(body: &JsonMap) -> Result<ClientForm, FormError> {
 }
 
 /// Collects issues field by field, so that all are reported together.
-struct Form<'a> {
+pub(crate) struct Form<'a> {
     body: &'a JsonMap,
     issues: Vec<Issue>,
 }
 
 impl<'a> Form<'a> {
-    fn new(body: &'a JsonMap) -> Self {
+    pub(crate) fn new(body: &'a JsonMap) -> Self {
         Self {
             body,
             issues: Vec::new(),
         }
     }
 
-    fn issue(&mut self, code: &'static str, message: String, name: &str) {
+    pub(crate) fn issue(&mut self, code: &'static str, message: String, name: &str) {
         self.issues.push(Issue {
             code,
             message,
@@ -139,7 +139,7 @@ impl<'a> Form<'a> {
     }
 
     /// A required string; `""` stands in when it is refused.
-    fn text(&mut self, name: &str, min: usize, max: usize) -> &'a str {
+    pub(crate) fn text(&mut self, name: &str, min: usize, max: usize) -> &'a str {
         let value = self.body.get(name);
         let Some(text) = value.and_then(Value::as_str) else {
             let kind = value.map_or("undefined", kind);
@@ -169,14 +169,14 @@ impl<'a> Form<'a> {
     }
 
     /// A string that may be absent, null or empty, which are the same.
-    fn optional(&mut self, name: &str, max: usize) -> Option<&'a str> {
+    pub(crate) fn optional(&mut self, name: &str, max: usize) -> Option<&'a str> {
         if matches!(self.body.get(name), None | Some(Value::Null)) {
             return None;
         }
         Some(self.text(name, 0, max)).filter(|text| !text.is_empty())
     }
 
-    fn refuse_unknown(&mut self, known: &[&str]) {
+    pub(crate) fn refuse_unknown(&mut self, known: &[&str]) {
         let unknown: Vec<_> = self
             .body
             .keys()
@@ -195,7 +195,7 @@ impl<'a> Form<'a> {
         });
     }
 
-    fn finish(self) -> Result<(), FormError> {
+    pub(crate) fn finish(self) -> Result<(), FormError> {
         if self.issues.is_empty() {
             Ok(())
         } else {

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
 };
 use data_encoding::BASE64URL_NOPAD;
-use patchbay_types::{JsonMap, Secret};
+use patchbay_types::{JsonMap, Secret, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ impl SigningKey {
         Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
-    fn sign(&self, algorithm: &str, message: &[u8]) -> Result<Vec<u8>, JwtError> {
+    pub(crate) fn sign(&self, algorithm: &str, message: &[u8]) -> Result<Vec<u8>, JwtError> {
         let random = SystemRandom::new();
         match (self, algorithm) {
             (Self::Rsa(key), "RS256" | "PS256") => {
@@ -160,6 +160,16 @@ pub fn sign(header: &JsonMap, claims: &JsonMap, key: &SigningKey) -> Result<Secr
     token.push('.');
     BASE64URL_NOPAD.encode_append(&signature, &mut token);
     Ok(Secret::new(token))
+}
+
+/// When a token ends by its own word (`exp`, RFC 7519 §4.1.4), unverified; none if it is no JWT or does not say.
+pub fn expiry_of(token: &str) -> Option<Timestamp> {
+    let payload = token.split('.').nth(1)?;
+    let payload = BASE64URL_NOPAD
+        .decode(payload.trim_end_matches('=').as_bytes())
+        .ok()?;
+    let claims: JsonMap = serde_json::from_slice(&payload).ok()?;
+    Timestamp::from_second(claims.get("exp")?.as_i64()?).ok()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use patchbay_types::{JsonMap, Secret};
 use serde_json::Value;
 use url::Url;
@@ -52,7 +52,7 @@ pub enum BodyFormat {
 }
 
 /// What a provider answered.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
@@ -60,6 +60,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// `Retry-After`, already relative to now.
     pub retry_after: Option<Duration>,
+    /// All headers.
+    pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
 }
@@ -104,9 +106,9 @@ impl Call {
         }
     }
 
-    /// Adds an `Authorization` header. `value` comes from [`encode::basic`] and is ASCII by construction.
+    /// Adds an `Authorization` header. `value` is ASCII by construction: base64, a JWT, percent-encoded text.
     pub(crate) fn authorize(&mut self, value: &str) {
-        let mut value = HeaderValue::from_str(value).expect("base64 and a scheme name are visible ASCII");
+        let mut value = HeaderValue::from_str(value).expect("credentials are encoded as visible ASCII");
         value.set_sensitive(true);
         self.headers.push((AUTHORIZATION, value));
     }
@@ -171,7 +173,7 @@ impl fmt::Debug for Answer {
             .field("content_type", &self.content_type)
             .field("retry_after", &self.retry_after)
             .field("body_bytes", &self.body.len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -224,6 +226,7 @@ mod tests {
             status: 200,
             content_type: Some(kind.to_owned()),
             retry_after: None,
+            headers: HeaderMap::new(),
             body: Bytes::from_static(body.as_bytes()),
         };
         assert!(answer("application/json", r#"{"a":1}"#).object().is_some());

@@ -4,7 +4,7 @@ use patchbay_types::JsonMap;
 use serde_json::Value;
 
 /// Looks up `path` in `object`: a key of exactly that name, else the dotted path.
-pub(crate) fn lookup<'a>(object: &'a JsonMap, path: &str) -> Option<&'a Value> {
+pub fn lookup<'a>(object: &'a JsonMap, path: &str) -> Option<&'a Value> {
     if let Some(value) = object.get(path) {
         return Some(value);
     }

@@ -61,16 +61,16 @@ pub const fn mode(mode: AuthMode) -> Mode {
         M::ApiKey => (Form("/api-auth/api-key"), Test, Some("API_KEY"), true),
         M::Basic => (Form("/api-auth/basic"), Test, Some("BASIC"), true),
         M::None => (Form("/auth/unauthenticated"), Never, None, true),
-        M::OAuth1 => (Popup, Never, Some("OAUTH1"), false),
-        M::TwoStep => (Form("/auth/two-step"), Refresh, Some("TWO_STEP"), false),
-        M::Jwt => (Form("/auth/jwt"), Refresh, Some("JWT"), false),
-        M::Tba => (Form("/auth/tba"), Test, Some("TBA"), false),
-        M::Bill => (Form("/auth/bill"), Refresh, Some("BILL"), false),
-        M::Signature => (Form("/auth/signature"), Refresh, Some("SIGNATURE"), false),
-        M::AwsSigV4 => (Form("/auth/aws-sigv4"), Refresh, Some("AWS_SIGV4"), false),
-        M::App | M::Custom => (Popup, Refresh, Some("APP"), false),
-        M::McpOAuth2 | M::McpOAuth2Generic => (Popup, Refresh, Some("OAUTH2"), false),
-        M::InstallPlugin => (Popup, Test, Some("BASIC"), false),
+        M::OAuth1 => (Popup, Never, Some("OAUTH1"), true),
+        M::TwoStep => (Form("/auth/two-step"), Refresh, Some("TWO_STEP"), true),
+        M::Jwt => (Form("/auth/jwt"), Refresh, Some("JWT"), true),
+        M::Tba => (Form("/auth/tba"), Test, Some("TBA"), true),
+        M::Bill => (Form("/auth/bill"), Refresh, Some("BILL"), true),
+        M::Signature => (Form("/auth/signature"), Refresh, Some("SIGNATURE"), true),
+        M::AwsSigV4 => (Form("/auth/aws-sigv4"), Refresh, Some("AWS_SIGV4"), true),
+        M::App | M::Custom => (Popup, Refresh, Some("APP"), true),
+        M::McpOAuth2 | M::McpOAuth2Generic => (Popup, Refresh, Some("OAUTH2"), true),
+        M::InstallPlugin => (Popup, Test, Some("BASIC"), true),
     };
     Mode {
         mode,
@@ -103,15 +103,6 @@ mod tests {
             assert_eq!(row.stored_type.is_none(), *wanted == AuthMode::None);
             assert_eq!(require_built(*wanted).is_ok(), row.built);
         }
-        let built: Vec<_> = AuthMode::ALL
-            .iter()
-            .filter(|m| mode(**m).built)
-            .map(|m| m.as_str())
-            .collect();
-        assert_eq!(built, ["OAUTH2", "OAUTH2_CC", "BASIC", "API_KEY", "NONE"]);
-        assert_eq!(
-            require_built(AuthMode::Bill).unwrap_err().code(),
-            "auth_mode_not_supported"
-        );
+        assert_eq!(ModeNotBuilt(AuthMode::Bill).code(), "auth_mode_not_supported");
     }
 }

@@ -1,4 +1,8 @@
-//! Signing requests with OAuth 1.0 (RFC 5849), and NetSuite's token-based variant of it.
+//! Signing requests with OAuth 1.0 (RFC 5849), and NetSuite's token-based variant of it. How an end user's token is
+//! obtained is in [`handshake`].
+
+pub mod handshake;
+mod rsa_sha1;
 
 use std::borrow::Cow;
 
@@ -7,17 +11,20 @@ use data_encoding::BASE64;
 use http::Method;
 use jiff::Timestamp;
 use patchbay_ambient::Entropy;
+use patchbay_catalog::definition::SignatureMethod as Declared;
 use url::{Position, Url};
 
 use crate::encode::component;
 
-/// RFC 5849 §3.4. RSA-SHA1 is not offered: no catalogued provider uses it.
+/// RFC 5849 §3.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureMethod {
     /// RFC 5849 §3.4.2.
     HmacSha1,
     /// NetSuite's.
     HmacSha256,
+    /// RFC 5849 §3.4.3: the consumer secret is the private key in PEM.
+    RsaSha1,
     /// RFC 5849 §3.4.4: the key itself.
     Plaintext,
 }
@@ -28,17 +35,26 @@ impl SignatureMethod {
         match self {
             Self::HmacSha1 => "HMAC-SHA1",
             Self::HmacSha256 => "HMAC-SHA256",
+            Self::RsaSha1 => "RSA-SHA1",
             Self::Plaintext => "PLAINTEXT",
         }
     }
+}
 
-    /// The method of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::HmacSha1, Self::HmacSha256, Self::Plaintext]
-            .into_iter()
-            .find(|method| method.as_str() == name)
+impl From<Declared> for SignatureMethod {
+    fn from(declared: Declared) -> Self {
+        match declared {
+            Declared::HmacSha1 => Self::HmacSha1,
+            Declared::RsaSha1 => Self::RsaSha1,
+            Declared::Plaintext => Self::Plaintext,
+        }
     }
 }
+
+/// RSA-SHA1 with a consumer secret that is no RSA private key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("RSA-SHA1 needs an RSA private key in PEM as the client secret")]
+pub struct NotAKey;
 
 /// Who signs.
 #[derive(Clone, Copy)]
@@ -107,7 +123,7 @@ pub fn authorization(
     url: &Url,
     extra: &[(&str, &str)],
     stamp: &Stamp,
-) -> String {
+) -> Result<String, NotAKey> {
     let timestamp = stamp.timestamp.to_string();
     let mut oauth = vec![
         ("oauth_consumer_key", signer.consumer_key),
@@ -125,12 +141,7 @@ pub fn authorization(
         .chain(others)
         .map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value)))
         .chain(url.query_pairs());
-    let key = format!(
-        "{}&{}",
-        component(signer.consumer_secret),
-        component(signer.token_secret)
-    );
-    let signature = sign(signer.method, &key, &base_string(method, url, params));
+    let signature = sign(signer, &base_string(method, url, params))?;
 
     oauth.push(("oauth_signature", &signature));
     oauth.sort_unstable_by_key(|(name, _)| *name);
@@ -145,7 +156,7 @@ pub fn authorization(
         header.push_str(&component(value));
         header.push('"');
     }
-    header
+    Ok(header)
 }
 
 /// RFC 5849 §3.4.1.
@@ -178,14 +189,22 @@ fn base_string<'a>(
     )
 }
 
-fn sign(method: SignatureMethod, key: &str, base: &str) -> String {
-    let algorithm = match method {
-        SignatureMethod::Plaintext => return key.to_owned(),
+fn sign(signer: &Signer<'_>, base: &str) -> Result<String, NotAKey> {
+    let key = || {
+        let (consumer, token) = (component(signer.consumer_secret), component(signer.token_secret));
+        format!("{consumer}&{token}")
+    };
+    let algorithm = match signer.method {
+        SignatureMethod::Plaintext => return Ok(key()),
+        SignatureMethod::RsaSha1 => {
+            let signature = rsa_sha1::sign(signer.consumer_secret, base.as_bytes()).ok_or(NotAKey)?;
+            return Ok(BASE64.encode(&signature));
+        }
         SignatureMethod::HmacSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
         SignatureMethod::HmacSha256 => hmac::HMAC_SHA256,
     };
-    let key = hmac::Key::new(algorithm, key.as_bytes());
-    BASE64.encode(hmac::sign(&key, base.as_bytes()).as_ref())
+    let key = hmac::Key::new(algorithm, key().as_bytes());
+    Ok(BASE64.encode(hmac::sign(&key, base.as_bytes()).as_ref()))
 }
 
 #[cfg(test)]
@@ -233,7 +252,7 @@ mod tests {
             nonce: "kllo9940pd9333jh".to_owned(),
             timestamp: 1_191_242_096,
         };
-        let header = authorization(&signer, &Method::GET, &url, &[], &stamp);
+        let header = authorization(&signer, &Method::GET, &url, &[], &stamp).unwrap();
         assert!(
             header.contains(r#"oauth_signature="tR3%2BTy81lMeYAr%2FFid0kMTYa%2FWM%3D""#),
             "{header}"
@@ -256,7 +275,7 @@ mod tests {
             timestamp: 1_700_000_000,
         };
         assert_eq!(
-            authorization(&signer, &Method::POST, &url, &[], &stamp),
+            authorization(&signer, &Method::POST, &url, &[], &stamp).unwrap(),
             "OAuth oauth_consumer_key=\"ck\", oauth_nonce=\"nonce32\", oauth_signature=\"xdnqFrG6Ac2gqAmcFazfeuWq3k0%3D\", \
              oauth_signature_method=\"HMAC-SHA1\", oauth_timestamp=\"1700000000\", oauth_token=\"tk\", oauth_version=\"1.0\""
         );
@@ -268,7 +287,8 @@ mod tests {
             &url,
             &[("oauth_callback", "oob"), ("x", "y")],
             &stamp,
-        );
+        )
+        .unwrap();
         assert!(
             header.starts_with("OAuth realm=\"1234567_SB1\", oauth_callback=\"oob\", "),
             "{header}"
@@ -276,6 +296,36 @@ mod tests {
         assert!(
             header.contains("oauth_signature=\"cs%26ts\"") && !header.contains("x=\"y\""),
             "{header}"
+        );
+    }
+
+    /// The RSA-SHA1 case of the OAuth community's published test cases: the photos request of OAuth Core 1.0,
+    /// appendix A, signed with a key that was published with it.
+    #[test]
+    fn the_published_rsa_sha1_case() {
+        const KEY: &str = "MIICdgIBADANBgkqhkiG9w0BAQEFAASCAmAwggJcAgEAAoGBALRiMLAh9iimur8VA7qVvdqxevEuUkW4K+2KdMXmnQbG9Aa7k7eBjK1S+0LYmVjPKlJGNXHDGuy5Fw/d7rjVJ0BLB+ubPK8iA/Tw3hLQgXMRRGRXXCn8ikfuQfjUS1uZSatdLB81mydBETlJhI6GH4twrbDJCR2Bwy/XWXgqgGRzAgMBAAECgYBYWVtleUzavkbrPjy0T5FMou8HX9u2AC2ry8vD/l7cqedtwMPp9k7TubgNFo+NGvKsl2ynyprOZR1xjQ7WgrgVB+mmuScOM/5HVceFuGRDhYTCObE+y1kxRloNYXnx3ei1zbeYLPCHdhxRYW7T0qcynNmwrn05/KO2RLjgQNalsQJBANeA3Q4Nugqy4QBUCEC09SqylT2K9FrrItqL2QKc9v0ZzO2uwllCbg0dwpVuYPYXYvikNHHg+aCWF+VXsb9rpPsCQQDWR9TT4ORdzoj+NccnqkMsDmzt0EfNaAOwHOmVJ2RVBspPcxt5iN4HI7HNeG6U5YsFBb+/GZbgfBT3kpNGWPTpAkBI+gFhjfJvRw38n3g/+UeAkwMI2TJQS4n8+hid0uus3/zOjDySH3XHCUnocn1xOJAyZODBo47E+67R4jV1/gzbAkEAklJaspRPXP877NssM5nAZMU0/O/NGCZ+3jPgDUno6WbJn5cqm8MqWhW1xGkImgRk+fkDBquiq4gPiT898jusgQJAd5Zrr6Q8AO/0isr/3aa6O6NLQxISLKcPDk2NOccAfS/xOtfOz4sJYM3+Bs4Io9+dZGSDCA54Lw03eHTNQghS0A==";
+        let mut signer = Signer {
+            consumer_key: "dpf43f3p2l4k3l03",
+            consumer_secret: KEY,
+            token: None,
+            token_secret: "",
+            method: SignatureMethod::RsaSha1,
+            realm: None,
+        };
+        let url = Url::parse("http://photos.example.net/photos").unwrap();
+        let stamp = Stamp {
+            nonce: "13917289812797014437".to_owned(),
+            timestamp: 1_196_666_512,
+        };
+        let extra = [("file", "vacaction.jpg"), ("size", "original")];
+        let header = authorization(&signer, &Method::GET, &url, &extra, &stamp).unwrap();
+        let expected = "jvTp/wX1TYtByB1m+Pbyo0lnCOLIsyGCH7wke8AUs3BpnwZJtAuEJkvQL2/9n4s5wUmUl4aCI4BwpraNx4RtEXMe5qg5T1LVTGliMRpKasKsW//e+RinhejgCuzoH26dyF8iY2ZZ/5D1ilgeijhV/vBka5twt399mXwaYdCwFYE=";
+        let sent = format!("oauth_signature=\"{}\"", component(expected));
+        assert!(header.contains(&sent), "{header}");
+        signer.consumer_secret = "not a key";
+        assert_eq!(
+            authorization(&signer, &Method::GET, &url, &extra, &stamp),
+            Err(NotAKey)
         );
     }
 

@@ -26,6 +26,8 @@ pub struct Rejection {
     pub detail: String,
     /// When the provider wants to be asked again.
     pub retry_after: Option<Duration>,
+    /// The body is one an API writes, not a page.
+    pub is_structured: bool,
 }
 
 struct OAuthError<'a>(Option<&'a str>);
@@ -46,10 +48,16 @@ impl Rejection {
                 .as_ref()
                 .and_then(oauth_error)
                 .map(|code| mask(code, secrets)),
+            is_structured: object.is_some() || is_xml(answer),
             detail: detail(answer, object, secrets),
             retry_after: answer.retry_after,
         }
     }
+}
+
+fn is_xml(answer: &Answer) -> bool {
+    let kind = answer.content_type.as_deref().unwrap_or_default();
+    kind.contains("xml") && !kind.contains("html")
 }
 
 /// The machine-readable error of a token endpoint's body: `error`, or where well-known providers put it instead.
@@ -167,6 +175,7 @@ mod tests {
             status: 400,
             content_type: Some(kind.to_owned()),
             retry_after: None,
+            headers: http::HeaderMap::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         }
     }

@@ -9,23 +9,24 @@ mod variables;
 
 use std::borrow::Cow;
 
-use http::header::{AUTHORIZATION, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method};
 use patchbay_ambient::Ambient;
 use patchbay_catalog::Definition;
-use patchbay_catalog::definition::SignatureMethod as Declared;
 use patchbay_catalog::template::{
     Function, Mode, NamedTemplate, OnUnresolved, RenderUrlError, Scope, SignableRequest, Template,
 };
+use patchbay_types::credentials::Derived;
 use patchbay_types::integrations::IntegrationSecrets;
-use patchbay_types::{Credentials, JsonMap, Secret};
+use patchbay_types::{AuthMode, Credentials, JsonMap, Secret};
 use url::Url;
 
+use crate::aws_sigv4::Signing;
 use crate::encode;
 use crate::fields::{access_token, field};
 use crate::message::ClientCertificate;
 use crate::oauth1::{self, SignatureMethod, Signer, Stamp};
-use variables::Variables;
+pub(crate) use variables::Variables;
 
 /// On whose behalf.
 #[derive(Clone, Copy, Debug)]
@@ -196,8 +197,11 @@ pub fn injected_body(subject: &Subject<'_>, method: &Method, ambient: &Ambient) 
         .filter(|rendered| !rendered.is_empty())
 }
 
-/// Whether the definition's headers sign or repeat the request's body, which then has to be at hand whole.
+/// Whether the mode or the definition's headers sign or repeat the request's body, which then has to be at hand whole.
 pub fn reads_body(definition: &Definition) -> bool {
+    if definition.auth_mode == AuthMode::AwsSigV4 {
+        return true;
+    }
     definition.proxy.headers.iter().any(|entry| {
         let template = &entry.template;
         template.calls(Function::AwsSigV4)
@@ -527,7 +531,41 @@ fn headers(
             set(&mut headers, name.clone(), value.clone(), HeaderOrigin::Caller);
         }
     }
+    if let Credentials::AwsSigV4(stored) = subject.credentials {
+        sign_for_aws(stored, wanted, url, &mut headers, ambient)?;
+    }
     Ok(headers)
+}
+
+/// proxy §5.4. The body was read whole before: see [`reads_body`].
+fn sign_for_aws(
+    stored: &Derived,
+    wanted: &Wanted<'_>,
+    url: &Url,
+    headers: &mut Vec<BuiltHeader>,
+    ambient: &Ambient,
+) -> Result<(), BuildError> {
+    const MISSING: BuildError = BuildError::UnsupportedAuth("the connection has no AWS keys yet");
+    let signing = Signing::of(stored).ok_or(MISSING)?;
+    let content_type = wanted
+        .content_type
+        .and_then(|kind| HeaderValue::from_str(kind).ok());
+    let declared = headers.iter().any(|header| header.name == CONTENT_TYPE);
+    // On its way a request may be given another agent, or none.
+    let is_signed = |name: &HeaderName| *name != USER_AGENT && *name != AUTHORIZATION;
+    let mut signed: Vec<(&HeaderName, &HeaderValue)> = headers
+        .iter()
+        .filter(|header| is_signed(&header.name))
+        .map(|header| (&header.name, &header.value))
+        .collect();
+    if let Some(content_type) = content_type.as_ref().filter(|_| !declared) {
+        signed.push((&CONTENT_TYPE, content_type));
+    }
+    for (name, value) in signing.headers(wanted.method, url, &signed, wanted.body, ambient.now()) {
+        let value = credential(value, name.as_str())?;
+        set(headers, name, value, HeaderOrigin::Credential);
+    }
+    Ok(())
 }
 
 fn set(headers: &mut Vec<BuiltHeader>, name: HeaderName, value: HeaderValue, origin: HeaderOrigin) {
@@ -573,12 +611,12 @@ fn default_authorization(
         Credentials::OAuth1(_) | Credentials::Tba(_) => {
             oauth1_header(subject, method, url, ambient).map(Some)
         }
-        Credentials::AwsSigV4(_) => Err(BuildError::UnsupportedAuth(
-            "this version of Patchbay cannot sign requests for AWS_SIGV4 yet",
-        )),
-        Credentials::ApiKey(_) | Credentials::Bill(_) | Credentials::Custom(_) | Credentials::None {} => {
-            Ok(None)
-        }
+        // Signed at the end, over all other headers.
+        Credentials::AwsSigV4(_)
+        | Credentials::ApiKey(_)
+        | Credentials::Bill(_)
+        | Credentials::Custom(_)
+        | Credentials::None {} => Ok(None),
     }
 }
 
@@ -623,10 +661,7 @@ fn oauth1_header(
         .or_else(|| configured("oauth_client_secret"))
         .ok_or(MISSING)?;
     let realm = configured("accountId").map(|id| id.replacen('-', "_", 1).to_uppercase());
-    let declared = match subject.definition.signature_method {
-        Declared::HmacSha1 => SignatureMethod::HmacSha1,
-        Declared::Plaintext => SignatureMethod::Plaintext,
-    };
+    let declared = SignatureMethod::from(subject.definition.signature_method);
     let (token, token_secret, method_of_signing, realm) = match subject.credentials {
         Credentials::OAuth1(c) => (&c.oauth_token, &c.oauth_token_secret, declared, None),
         Credentials::Tba(c) => (
@@ -650,7 +685,8 @@ fn oauth1_header(
         realm,
     };
     let stamp = Stamp::new(ambient.entropy.as_ref(), ambient.now());
-    Ok(oauth1::authorization(&signer, method, url, &[], &stamp))
+    oauth1::authorization(&signer, method, url, &[], &stamp)
+        .map_err(|_| BuildError::UnsupportedAuth("RSA-SHA1 needs an RSA private key as the client secret"))
 }
 
 // --- the operator's key placement ---

@@ -1,28 +1,25 @@
 //! Asking the provider whether credentials are good, before they are stored (auth-flows §21).
 
-mod builtin;
-
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::Method;
 use patchbay_ambient::Ambient;
 use patchbay_catalog::Definition;
-use patchbay_catalog::definition::Verification;
-use patchbay_catalog::template::{Mode, OnUnresolved, Scope, UrlValues};
-use patchbay_outbound::{Client, FetchRequest, FetchResponse, Identity, Limits};
+use patchbay_catalog::definition::{Expect, Verification};
+use patchbay_catalog::template::{Mode, Scope, UrlValues};
+use patchbay_outbound::{Client, FetchRequest, FetchResponse};
+use patchbay_types::connections::RefreshCause;
 use patchbay_types::integrations::IntegrationSecrets;
 use patchbay_types::{Credentials, JsonMap};
 use serde_json::Value;
 use url::Url;
 
-use crate::metadata::lookup;
-use crate::request::{self, BuildError, BuiltRequest, Subject, Wanted};
+use crate::own_call::{OwnCall, OwnCallError, assemble};
+use crate::request::{BuildError, Subject};
+use crate::steps;
 
 /// Longest one endpoint is waited for.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Largest answer read, in bytes. Answers of tests are small; a list endpoint's may be less so.
-const LARGEST_ANSWER: usize = 8 * 1024 * 1024;
 
 /// Credentials that are not stored yet.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +62,25 @@ impl VerifyError {
     pub fn code(&self) -> &'static str {
         "connection_test_failed"
     }
+
+    /// Who is to blame. A provider that is down, overloaded or out of reach has not judged the credentials.
+    pub fn cause(&self) -> RefreshCause {
+        match self {
+            Self::Refused {
+                status: 408 | 425 | 429 | 500..,
+            } => RefreshCause::ProviderDown,
+            Self::Refused { .. } | Self::Unexpected => RefreshCause::ProviderRefused,
+            Self::NoAnswer(error) if error.is_blocked() => RefreshCause::Ours,
+            Self::NoAnswer(_) => RefreshCause::ProviderDown,
+            Self::Request(_) | Self::UnknownCheck(_) => RefreshCause::Ours,
+        }
+    }
 }
 
 /// Tries the definition's endpoints in order; the first that accepts is enough. Nothing is repeated. Credential types
 /// that are proven by how they were obtained, and definitions without a test, are accepted untested.
 ///
-/// A named check (`credentials_verification_script`) runs as its built-in declarative equivalent.
+/// A named check (`credentials_verification_script`) is what the shipped definition of that name says.
 pub async fn verify(
     client: &Client,
     candidate: &Candidate<'_>,
@@ -87,16 +97,14 @@ pub async fn verify(
     if !tested {
         return Ok(());
     }
-    let named;
-    let verification = match candidate.definition.credentials_verification_script.as_deref() {
-        Some(name) if !name.is_empty() => {
-            named = builtin::check(name).ok_or_else(|| VerifyError::UnknownCheck(name.to_owned()))?;
-            &named
-        }
-        _ => match &candidate.definition.proxy.verification {
-            Some(verification) => verification,
-            None => return Ok(()),
-        },
+    let definition = candidate.definition;
+    let verification = match (
+        &definition.proxy.verification,
+        &definition.credentials_verification_script,
+    ) {
+        (Some(verification), _) => verification,
+        (None, Some(name)) => return Err(VerifyError::UnknownCheck(name.clone())),
+        (None, None) => return Ok(()),
     };
     let mut failure = None;
     for endpoint in 0..verification.endpoints.len() {
@@ -141,24 +149,6 @@ fn test_request(
         .shared()
         .connection_config(candidate.connection_config)
         .credentials(&fields);
-
-    let injected = request::injected_body(&subject, &method, ambient);
-    let data = verification
-        .data
-        .as_ref()
-        .and_then(|data| data.render(&scope, OnUnresolved::Omit).ok().flatten());
-    let body = match (data, injected) {
-        (None, None) => Vec::new(),
-        (None, Some(injected)) => Value::Object(injected).to_string().into_bytes(),
-        (Some(Value::Object(mut data)), injected) => {
-            data.extend(injected.unwrap_or_default());
-            Value::Object(data).to_string().into_bytes()
-        }
-        (Some(Value::String(text)), _) => text.into_bytes(),
-        (Some(other), _) => other.to_string().into_bytes(),
-    };
-    let is_json = body.first().is_some_and(|byte| matches!(byte, b'{' | b'['));
-
     let base = match &verification.base_url_override {
         Some(template) => Some(
             template
@@ -171,80 +161,37 @@ fn test_request(
         .endpoints
         .get(endpoint)
         .map(|template| template.render_lossy(&scope, Mode::UrlRaw));
-    let declaring = verification
-        .headers
-        .iter()
-        .chain(&candidate.definition.proxy.headers);
-    let declared_type = declaring
-        .filter(|entry| entry.name == "content-type")
-        .find_map(|e| e.template.as_literal());
-    let wanted = Wanted {
+    let call = OwnCall {
         method: &method,
         endpoint: path.as_deref().unwrap_or_default(),
-        base_url_override: base.as_ref().map(Url::as_str),
+        base: base.as_ref().map(Url::as_str),
         templates: &verification.headers,
         headers: &[],
-        content_type: declared_type.or(is_json.then_some("application/json")),
-        body: &body,
+        body: steps::body(verification.data.as_ref(), verification.body_format, &scope),
+        timeout: TIMEOUT,
     };
-    let BuiltRequest { url, headers, .. } = request::build(&subject, &wanted, ambient)?;
-
-    let mut request = FetchRequest::new(method.clone(), url);
-    request.limits = Limits {
-        body: LARGEST_ANSWER,
-        total: TIMEOUT,
-        ..Limits::default()
-    };
-    for header in headers {
-        request.headers.insert(header.name, header.value);
-    }
-    if !request.headers.contains_key(ACCEPT) {
-        request.headers.insert(
-            ACCEPT,
-            HeaderValue::from_static("application/json, text/plain, */*"),
-        );
-    }
-    if is_json && !request.headers.contains_key(CONTENT_TYPE) {
-        request
-            .headers
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    request.body = body.into();
-    if let Some(material) = request::client_certificate(candidate.definition, candidate.credentials) {
-        let identity = Identity::from_pem(material.certificate.expose(), material.private_key.expose());
-        request.identity = Some(identity.map_err(patchbay_outbound::Error::from)?);
-    }
-    Ok(request)
+    assemble(&subject, call, ambient).map_err(|error| match error {
+        OwnCallError::Build(error) => VerifyError::Request(error),
+        OwnCallError::Identity(error) => VerifyError::NoAnswer(error),
+    })
 }
 
-/// 2xx is a yes. `expect` may demand more: `status` that exact status, `json_path` a value at that dotted path of the
-/// body, equal to `equals` where that is given.
-fn judge(response: &FetchResponse, expect: Option<&Value>) -> Result<(), VerifyError> {
-    let refused = VerifyError::Refused {
-        status: response.status.as_u16(),
+/// 2xx is a yes, unless the definition expects something else.
+fn judge(response: &FetchResponse, expect: Option<&Expect>) -> Result<(), VerifyError> {
+    let status = response.status.as_u16();
+    let accepted = match expect {
+        Some(expect) => expect.accepts_status(status),
+        None => response.status.is_success(),
     };
-    let expect = expect.and_then(Value::as_object);
-    match expect
-        .and_then(|expect| expect.get("status"))
-        .and_then(Value::as_u64)
-    {
-        Some(status) if status != u64::from(response.status.as_u16()) => return Err(refused),
-        None if !response.status.is_success() => return Err(refused),
-        Some(_) | None => {}
+    if !accepted {
+        return Err(VerifyError::Refused { status });
     }
-    let Some(path) = expect
-        .and_then(|expect| expect.get("json_path"))
-        .and_then(Value::as_str)
-    else {
+    let Some(expect) = expect else {
         return Ok(());
     };
-    let body: Value = serde_json::from_slice(&response.body).map_err(|_| VerifyError::Unexpected)?;
-    let found = body.as_object().and_then(|object| lookup(object, path));
-    let good = match expect.and_then(|expect| expect.get("equals")) {
-        Some(wanted) => found == Some(wanted),
-        None => found.is_some_and(|value| !value.is_null()),
-    };
-    if good {
+    let text = String::from_utf8_lossy(&response.body);
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
+    if expect.accepts_body(&text, |path| steps::at(&body, path)) {
         Ok(())
     } else {
         Err(VerifyError::Unexpected)

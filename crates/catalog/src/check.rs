@@ -14,7 +14,7 @@ use patchbay_types::{AuthMode, JsonMap};
 use serde_json::Value;
 
 use crate::catalogue::Catalogue;
-use crate::definition::{Definition, Field, Fields, Note, PaginationKind, Step, Target};
+use crate::definition::{Definition, Field, Fields, Note, PaginationKind, Step, Target, TokenClient};
 use crate::finding::{Finding, Severity};
 use crate::source::Source;
 
@@ -199,6 +199,20 @@ impl Rules<'_> {
             let message = "`TWO_STEP` needs `token_response`: where the token is in the answer";
             self.error("mode-requires", keys(["auth_mode"]), message);
         }
+        if let Some(client) = &definition.token_client {
+            let asks = matches!(mode, AuthMode::OAuth2 | AuthMode::McpOAuth2);
+            let tells = matches!(mode, AuthMode::OAuth2Cc | AuthMode::TwoStep | AuthMode::Jwt);
+            let only_tells = client.introspection.is_some()
+                && TokenClient {
+                    introspection: None,
+                    ..TokenClient::clone(client)
+                } == TokenClient::default();
+            if !(asks || tells && only_tells) {
+                let message =
+                    format!("`{mode}` makes its own requests; only `OAUTH2` and `MCP_OAUTH2` read this");
+                self.warn_key("token-client", keys(["token_client"]), message);
+            }
+        }
         if mode == AuthMode::OAuth2
             && let Some(grant) = definition.token_params.literal("grant_type")
             && grant != "authorization_code"
@@ -353,10 +367,6 @@ impl Rules<'_> {
     fn proxy(&mut self) {
         let definition = self.definition;
         let proxy = &definition.proxy;
-        if proxy.verification.is_some() && definition.credentials_verification_script.is_some() {
-            let message = "`credentials_verification_script` runs instead of `proxy.verification`; keep one";
-            self.warn_key("verification", keys(["proxy", "verification"]), message);
-        }
         let verifies = matches!(
             definition.auth_mode,
             AuthMode::ApiKey

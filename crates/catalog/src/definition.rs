@@ -3,23 +3,35 @@
 //! Field names are those of the format. Absent lists and maps are empty, absent switches off; defaults that the
 //! format states are filled in where a field's type is not optional.
 
+mod condition;
+mod expect;
 mod fields;
 mod proxy;
 mod reader;
+mod steps;
+mod token_client;
 mod tokens;
 
 use patchbay_types::{AuthMode, JsonMap};
-use serde_json::Value;
 
 use crate::finding::Severity;
 use crate::template::{NamedTemplate, Template, TemplateMap};
 
+pub(crate) use condition::path_of as condition_path;
+pub use condition::{Condition, Test};
+pub use expect::{Expect, JsonKind};
 pub use fields::{Field, Fields, Format, Pattern, VisibleWhen};
 pub use proxy::{
     ErrorCode, LinkSource, OffsetCalculation, Pagination, PaginationKind, Proxy, Retry, RetryInBody,
     RetryStrategy, Verification,
 };
 pub(crate) use reader::{Note, Reader, Step, Target, dotted};
+pub use steps::{Choice, Otherwise, ProviderStep, StepRequest};
+pub(crate) use steps::{filled as filled_by_steps, path_of as step_path};
+pub use token_client::{
+    ClientAssertion, ExtraToken, ExtraTokenPlace, FollowUp, Introspection, KeepRefreshToken, RefreshWith,
+    Success, TokenAnswer, TokenCall, TokenClient,
+};
 pub use tokens::{
     Assertion, AssertionKind, ExpirationStrategy, HmacEncoding, Signature, SignatureProtocol, TokenResponse,
     TokenStep, TokenTemplate, TokenUrl,
@@ -87,7 +99,7 @@ pub struct Definition {
     pub request_http_method: String,
     /// Method of the token request; default POST.
     pub token_http_method: String,
-    /// `HMAC-SHA1` (default) or `PLAINTEXT`.
+    /// `HMAC-SHA1` (default), `RSA-SHA1` or `PLAINTEXT`.
     pub signature_method: SignatureMethod,
     /// Legacy NetSuite token endpoint.
     pub access_token_url: Option<Template>,
@@ -121,10 +133,15 @@ pub struct Definition {
     pub expires_in_milliseconds: bool,
     /// Refresh this many seconds before the end; the format's default is 900.
     pub token_expiration_buffer: Option<u64>,
+    /// Refresh at least this often, in hours, whether anybody needs it or not: for providers whose refresh tokens die
+    /// of disuse. Patchbay's own.
+    pub refresh_every_hours: Option<u64>,
     /// Refresh endpoint, if not the token endpoint.
     pub refresh_url: Option<Template>,
     /// Body of a refresh.
     pub refresh_params: TemplateMap,
+    /// What the token endpoint does in its own way (Patchbay's extension).
+    pub token_client: Option<Box<TokenClient>>,
 
     // --- TWO_STEP, JWT, SIGNATURE ---
     /// Where the token is in the answer.
@@ -182,11 +199,16 @@ pub struct Definition {
     /// Named step before a connection is deleted.
     pub pre_connection_deletion_script: Option<String>,
 
+    /// What is asked of the provider after connecting (Patchbay's extension).
+    pub post_connection: Vec<ProviderStep>,
+    /// What it is told before a connection is deleted (Patchbay's extension).
+    pub revoke: Vec<ProviderStep>,
+
     // --- calls ---
     /// How calls are made.
     pub proxy: Proxy,
 
-    /// Patchbay's declarative steps as written: `post_connection`, `revoke`, `webhook`.
+    /// Patchbay's `webhook` as written.
     pub extensions: JsonMap,
 }
 
@@ -196,6 +218,8 @@ pub enum SignatureMethod {
     /// RFC 5849 §3.4.2.
     #[default]
     HmacSha1,
+    /// RFC 5849 §3.4.3; the client secret is the private key in PEM.
+    RsaSha1,
     /// RFC 5849 §3.4.4.
     Plaintext,
 }
@@ -369,6 +393,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
                 "signature_method",
                 &[
                     ("HMAC-SHA1", SignatureMethod::HmacSha1),
+                    ("RSA-SHA1", SignatureMethod::RsaSha1),
                     ("PLAINTEXT", SignatureMethod::Plaintext),
                 ],
             )
@@ -406,8 +431,10 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
             .choice("expires_in_unit", &[("milliseconds", true), ("seconds", false)])
             .unwrap_or(false),
         token_expiration_buffer: reader.count("token_expiration_buffer"),
+        refresh_every_hours: reader.count("refresh_every_hours"),
         refresh_url: reader.template("refresh_url", fallback),
         refresh_params: reader.tree("refresh_params", fallback),
+        token_client: reader.section("token_client", token_client::read).map(Box::new),
 
         token_response: tokens::token_response(reader),
         token_response_headers: reader.texts("token_response_headers"),
@@ -443,6 +470,9 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
         post_connection_script: script(reader, "post_connection_script"),
         credentials_verification_script: script(reader, "credentials_verification_script"),
         pre_connection_deletion_script: script(reader, "pre_connection_deletion_script"),
+
+        post_connection: steps::read(reader, "post_connection"),
+        revoke: steps::read(reader, "revoke"),
 
         proxy: reader.section("proxy", proxy::read).unwrap_or_default(),
         extensions: extensions(reader),
@@ -529,7 +559,9 @@ fn word(reader: &mut Reader<'_>, key: &'static str, default: &str) -> String {
 
 /// An HTTP method, upper case.
 fn method(reader: &mut Reader<'_>, key: &'static str, default: &str) -> String {
-    const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
+    const METHODS: [&str; 8] = [
+        "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "PROPFIND", "REPORT",
+    ];
     let Some(text) = reader.text(key) else {
         return default.to_owned();
     };
@@ -576,8 +608,9 @@ fn skip_encode(reader: &mut Reader<'_>, key: &'static str) -> Vec<String> {
 }
 
 fn extensions(reader: &mut Reader<'_>) -> JsonMap {
-    ["post_connection", "revoke", "webhook"]
+    let webhook = reader.raw("webhook").cloned();
+    webhook
+        .map(|webhook| ("webhook".to_owned(), webhook))
         .into_iter()
-        .filter_map(|key| Some((key.to_owned(), reader.raw(key)?.clone())))
-        .collect::<serde_json::Map<String, Value>>()
+        .collect()
 }

@@ -298,14 +298,18 @@ impl FormField {
         }
     }
 
+    /// Whether nothing may be typed: the field is optional, or free text for which the definition has a default.
+    pub fn may_be_empty(&self) -> bool {
+        !self.required || (self.has_default && self.choices.is_empty())
+    }
+
     /// Whether `value` obeys the field's rules.
     pub fn check(&self, value: &str) -> Result<(), FieldError> {
         if value.len() > MAX_VALUE {
             return Err(self.error(format!("is longer than {MAX_VALUE} bytes")));
         }
         if value.is_empty() {
-            let may_be_empty = !self.required || (self.has_default && self.choices.is_empty());
-            return if may_be_empty {
+            return if self.may_be_empty() {
                 Ok(())
             } else {
                 Err(self.error("is required".to_owned()))

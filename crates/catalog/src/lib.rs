@@ -22,9 +22,11 @@ pub mod integration_config;
 pub mod page;
 pub mod pem;
 pub mod scopes;
+pub mod sigv4;
 pub mod template;
 
 mod language;
+mod shipped;
 mod source;
 mod suggest;
 #[expect(

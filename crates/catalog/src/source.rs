@@ -354,13 +354,25 @@ impl RawEntry {
     }
 }
 
-fn built_in(findings: &mut Vec<Finding>) -> Layer {
-    #[derive(serde::Deserialize)]
-    struct BuiltIn {
-        entries: Vec<(String, JsonMap)>,
-        faults: Vec<(String, u32, u32, String)>,
+#[derive(serde::Deserialize)]
+struct BuiltIn {
+    entries: Vec<(String, JsonMap)>,
+    faults: Vec<(String, u32, u32, String)>,
+}
+
+impl BuiltIn {
+    fn read() -> Self {
+        serde_json::from_str(BUILT_IN).expect("the build script writes this shape")
     }
-    let catalogue: BuiltIn = serde_json::from_str(BUILT_IN).expect("the build script writes this shape");
+}
+
+/// The entries of the binary as written, aliases not resolved.
+pub(crate) fn shipped_entries() -> Vec<(String, JsonMap)> {
+    BuiltIn::read().entries
+}
+
+fn built_in(findings: &mut Vec<Finding>) -> Layer {
+    let catalogue = BuiltIn::read();
     let mut layer = Layer::default();
     for (name, line, column, message) in catalogue.faults {
         let origin = Origin::file(format!("catalog/{name}.yaml"));

@@ -16,7 +16,6 @@ mod functions;
 mod moment;
 mod parse;
 mod scope;
-mod sigv4;
 mod tree;
 mod url;
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use patchbay_auth::modes::{self, ModeNotBuilt};
-use patchbay_catalog::Provider;
 use patchbay_catalog::forms::{FieldError, Form, FormContext, Submission as Values};
+use patchbay_catalog::{Definition, Provider};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::{ConnectSession, IntegrationDefaults};
-use patchbay_types::connections::Change;
+use patchbay_types::connections::{Change, Connection};
 use patchbay_types::environments::Environment;
-use patchbay_types::integrations::Integration;
+use patchbay_types::integrations::{Integration, IntegrationSecrets};
 use patchbay_types::{AuthMode, ConnectionId, JsonMap, Secret, Tags};
 use serde_json::Value;
 
@@ -81,6 +81,8 @@ pub struct Wish {
     pub client_override: BTreeMap<String, Secret>,
     /// Credentials of a form; empty for a popup.
     pub credentials: JsonMap,
+    /// `assertionOption` of a form: used once, never stored.
+    pub assertion_option: JsonMap,
 }
 
 /// A wish that was granted.
@@ -92,12 +94,18 @@ pub(crate) struct Admission {
     pub(crate) provider: Arc<Provider>,
     /// New, or the one a reconnect session is bound to.
     pub(crate) connection_id: ConnectionId,
+    /// The connection a reconnect session is bound to.
+    pub(crate) bound: Option<Connection>,
     /// Browser's `params` under the session's presets.
     pub(crate) connection_config: JsonMap,
+    /// The session's presets alone.
+    pub(crate) presets: JsonMap,
     pub(crate) authorization_params: BTreeMap<String, String>,
     pub(crate) client_override: BTreeMap<String, Secret>,
     /// Credentials of a form, as they are to be used.
     pub(crate) credentials: JsonMap,
+    /// Values of a form used once, never stored.
+    pub(crate) assertion_option: JsonMap,
     /// Slack's.
     pub(crate) user_scopes: Option<String>,
 }
@@ -120,6 +128,19 @@ impl Admission {
             None => Change::Keep,
         }
     }
+}
+
+/// Names of the credentials that the operator entered once for everybody (TWO_STEP).
+pub(crate) fn preconfigured(definition: &Definition, secrets: &IntegrationSecrets) -> Vec<String> {
+    if definition.auth_mode != AuthMode::TwoStep {
+        return Vec::new();
+    }
+    let is_set = |name: &str| secrets.custom.get(name).is_some_and(|value| !value.is_empty());
+    let names = definition
+        .integration_config
+        .iter()
+        .map(|field| field.name.clone());
+    names.filter(|name| is_set(name)).collect()
 }
 
 /// Checks a wish in the contract's order and merges the session's presets into it ("session always wins").
@@ -148,11 +169,15 @@ pub(crate) async fn admit(
     if !allowed.is_empty() && !allowed.contains(&integration.unique_key) {
         return Err(Refusal::NotAllowed);
     }
-    let connection_id = match session.connection {
+    let bound = match session.connection {
         Some(_) => {
             let bound = connect_sessions::bound_connection(context, &session).await?;
-            bound.ok_or(Refusal::ConnectionGone)?.connection_id
+            Some(bound.ok_or(Refusal::ConnectionGone)?)
         }
+        None => None,
+    };
+    let connection_id = match &bound {
+        Some(bound) => bound.connection_id.clone(),
         None => connections::fresh_id(context),
     };
     let defaults = session
@@ -167,7 +192,7 @@ pub(crate) async fn admit(
         authorization_params,
         connection_config: presets,
     } = defaults;
-    let presets = presets.unwrap_or_default();
+    let mut presets = presets.unwrap_or_default();
     let mut connection_config: JsonMap = wish
         .params
         .into_iter()
@@ -175,22 +200,24 @@ pub(crate) async fn admit(
         .map(|(name, value)| (name, Value::String(value)))
         .collect();
     connection_config.extend(presets.clone());
+    let preconfigured = preconfigured(&provider.definition, &integration.secrets);
     let form = Form::derive(
         &provider.definition,
         &FormContext {
             presets: Some(&presets),
+            preconfigured: &preconfigured,
             ..FormContext::default()
         },
     );
     let values = Values {
         credentials: wish.credentials,
         connection_config,
-        ..Values::default()
+        assertion_option: wish.assertion_option,
     };
     let Values {
         credentials,
         mut connection_config,
-        ..
+        assertion_option,
     } = form.accept(&values).map_err(Refusal::Fields)?;
     let mut client_override = wish.client_override;
     for (name, value) in &presets {
@@ -202,12 +229,14 @@ pub(crate) async fn admit(
                 .or_insert_with(|| value.into());
         }
     }
-    connection_config.retain(|name, _| {
+    let is_setting = |name: &str| {
         !matches!(
-            name.as_str(),
+            name,
             "oauth_client_id_override" | "oauth_client_secret_override" | "oauth_refresh_token_override"
         )
-    });
+    };
+    connection_config.retain(|name, _| is_setting(name));
+    presets.retain(|name, _| is_setting(name));
     Ok(Admission {
         authorization_params: authorization_params.unwrap_or(wish.authorization_params),
         session,
@@ -215,9 +244,12 @@ pub(crate) async fn admit(
         integration,
         provider,
         connection_id,
+        bound,
         connection_config,
+        presets,
         client_override,
         credentials,
+        assertion_option,
         user_scopes,
     })
 }

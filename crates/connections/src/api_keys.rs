@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use patchbay_store::db::DbError;
-use patchbay_store::{accounts, api_keys};
+use patchbay_store::{accounts, api_keys, environments};
 use patchbay_types::api_keys::{ApiKey, ApiKeyWithSecret};
+use patchbay_types::environments::Environment;
 use patchbay_types::{AccountId, ApiKeyId, EnvironmentId, ScopeSet, Secret};
 use uuid::Uuid;
 
@@ -112,7 +113,7 @@ pub async fn create(context: &Context, new: NewApiKey) -> Result<ApiKeyWithSecre
         .write(move |tx| {
             Box::pin(async move {
                 if let Some(environment) = new.environment {
-                    let found = patchbay_store::environments::find(tx, environment).await?;
+                    let found = environments::find(tx, environment).await?;
                     if found.is_none_or(|found| found.account_id != new.account) {
                         return Err(ApiKeyError::UnknownEnvironment);
                     }
@@ -128,6 +129,54 @@ pub async fn create(context: &Context, new: NewApiKey) -> Result<ApiKeyWithSecre
             })
         })
         .await
+}
+
+/// Whether provisioning made a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provision {
+    /// It was there.
+    Found,
+    /// It was made; it also signs webhooks from now on.
+    Made,
+}
+
+/// Gives an environment a key that the operator fixed. A new one also becomes the signing key, which applications
+/// that know only the one secret rely on; one that was there leaves the signing key as it is, which may have been
+/// rotated since.
+pub async fn provision(
+    context: &Context,
+    environment: &Environment,
+    display_name: &str,
+    secret: &Secret,
+) -> Result<Provision, DbError> {
+    let key = api_keys::NewApiKey {
+        uuid: context.ambient.entropy.uuid(),
+        account_id: environment.account_id,
+        environment_id: Some(environment.id),
+        display_name: display_name.to_owned(),
+        scopes: ScopeSet::full_environment(),
+        secret: secret.clone(),
+        secret_hash: secret_hash(secret.expose()),
+    };
+    let id = environment.id;
+    let done = context
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let (_, done) = api_keys::provision(tx, &key).await?;
+                if done != api_keys::Provisioned::Created {
+                    return Ok::<_, DbError>(Provision::Found);
+                }
+                environments::set_signing_key(tx, id, &key.secret).await?;
+                tx.notify(Changed::Everything.notice());
+                Ok(Provision::Made)
+            })
+        })
+        .await?;
+    if done == Provision::Made {
+        context.caches.forget(&Changed::Everything);
+    }
+    Ok(done)
 }
 
 /// The live keys of an environment, or of the account.

@@ -3,30 +3,41 @@
 //! States of an attempt: *begun* (row written, browser redirected) -> *taken* (row deleted by the callback, before
 //! anything else, so that a second callback finds nothing) -> connection stored, or refused. The exchange runs in a
 //! tracked task: a browser that closes the window does not lose a grant that the provider already gave.
+//!
+//! What differs by auth mode, where the browser goes and what its return means, is in one module a mode.
+
+mod app;
+mod mcp;
+mod oauth1;
+mod oauth2;
+mod plugin;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
-use patchbay_auth::driver;
-use patchbay_auth::metadata;
+use patchbay_auth::app::AppError;
+use patchbay_auth::driver::DiscoveryError;
+use patchbay_auth::modes::{self, Entry};
+use patchbay_auth::oauth1::handshake::HandshakeError;
 use patchbay_auth::oauth2::authorize;
+use patchbay_catalog::Definition;
 use patchbay_store::db::DbError;
-use patchbay_store::{auth_attempts, connect_sessions, connections, integrations};
-use patchbay_types::auth_attempts::AuthAttempt;
+use patchbay_store::{auth_attempts, connect_sessions, integrations};
+use patchbay_types::auth_attempts::{AuthAttempt, ConnectUiPage, ReturnToPage};
 use patchbay_types::connect_sessions::ConnectSession;
-use patchbay_types::connections::{AuthOperation, Change, ConnectionUpsert};
-use patchbay_types::operations::OperationState;
-use patchbay_types::{AuthAttemptId, AuthMode, DeliveryId, JsonMap, OperationId};
+use patchbay_types::connections::{Change, ConnectionUpsert};
+use patchbay_types::integrations::Integration;
+use patchbay_types::{AuthAttemptId, AuthMode, ConnectionId, Credentials, JsonMap, Secret};
 use serde_json::Value;
 use url::Url;
 
 use crate::admission::{Admission, Refusal, Wish, admit};
+use crate::auth_outcomes;
 use crate::connections::{NewConnection, expiry_to_check, store};
 use crate::context::{Context, StateCookie};
-use crate::logbook::{Conclusion, conclude};
-use crate::outbox::{AuthEvent, enqueue_auth};
+use crate::failed_attempts::{self, FailedAttempt};
 use crate::results::AuthResult;
 
 /// How long the end user may take at the provider.
@@ -60,6 +71,15 @@ pub enum BeginError {
     /// The provider's page cannot be addressed: client missing, parameter missing, unsupported grant.
     #[error(transparent)]
     Authorize(#[from] authorize::AuthorizeError),
+    /// OAuth 1: the provider gave no request token.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// APP and CUSTOM: the page on which to install cannot be addressed.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// MCP_OAUTH2_GENERIC: the server does not say how to sign in.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -81,9 +101,21 @@ impl BeginError {
                 Refusal::Store(_) => "server_error",
             },
             Self::Authorize(error) => error.code(),
+            Self::Handshake(error) => error.code(),
+            Self::App(error) => error.code(),
+            Self::Discovery(error) => error.code(),
             Self::Store(_) => "server_error",
         }
     }
+}
+
+/// Who waits for the outcome of an attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// The WebSocket.
+    pub ws_client_id: Option<String>,
+    /// The page of the Connect UI.
+    pub connect_ui: Option<ConnectUiPage>,
 }
 
 /// Starts an attempt: checks the wish, remembers what the callback will need, answers where to send the browser.
@@ -91,38 +123,27 @@ pub async fn begin(
     context: &Arc<Context>,
     session: ConnectSession,
     wish: Wish,
-    ws_client_id: Option<String>,
+    waiting: Waiting,
 ) -> Result<Redirect, BeginError> {
-    let serves = |mode| {
-        matches!(
-            mode,
-            AuthMode::OAuth1
-                | AuthMode::OAuth2
-                | AuthMode::App
-                | AuthMode::Custom
-                | AuthMode::McpOAuth2
-                | AuthMode::McpOAuth2Generic
-                | AuthMode::InstallPlugin
-        )
-    };
+    let serves = |mode| modes::mode(mode).entry == Entry::Popup;
     let admission = admit(context, session, wish, serves).await?;
     let mut random = [0; 32];
     context.ambient.entropy.fill(&mut random);
     let state = BASE64URL_NOPAD.encode(&random);
     let callback_url = context.callback_url(&admission.environment);
-    let authorization = authorize::authorize(
-        &authorize::AuthorizeInput {
-            provider: &admission.provider,
-            secrets: &admission.integration.secrets,
-            connection_config: &admission.connection_config,
-            authorization_params: &admission.authorization_params,
-            user_scopes: admission.user_scopes.as_deref(),
-            client_override: &admission.client_override,
-            state: &state,
-            callback_url: &callback_url,
-        },
-        &context.ambient,
-    )?;
+    let departing = Departing {
+        context,
+        admission: &admission,
+        state: &state,
+        callback_url: &callback_url,
+    };
+    let departure = match admission.mode() {
+        AuthMode::OAuth1 => oauth1::depart(&departing).await?,
+        AuthMode::App | AuthMode::Custom => app::depart(&departing)?,
+        AuthMode::McpOAuth2Generic => mcp::depart(&departing).await?,
+        AuthMode::InstallPlugin => plugin::depart(&departing)?,
+        _ => oauth2::depart(&departing)?,
+    };
     let attempt = AuthAttempt {
         environment_id: admission.environment.id,
         integration_id: admission.integration.id,
@@ -131,12 +152,13 @@ pub async fn begin(
         auth_mode: admission.mode(),
         connection_id: admission.connection_id,
         callback_url,
-        code_verifier: authorization.code_verifier,
-        request_token_secret: None,
-        connection_config: admission.connection_config,
-        client_override: admission.client_override,
+        code_verifier: departure.code_verifier,
+        request_token_secret: departure.request_token_secret,
+        connection_config: departure.connection_config.unwrap_or(admission.connection_config),
+        client_override: departure.client_override.unwrap_or(admission.client_override),
         connect_session: Some(admission.session.id),
-        ws_client_id,
+        ws_client_id: waiting.ws_client_id,
+        connect_ui: waiting.connect_ui,
         operation_id: admission.session.operation_id.clone(),
         created_at: context.ambient.now(),
     };
@@ -146,9 +168,40 @@ pub async fn begin(
         .write(move |tx| Box::pin(async move { auth_attempts::put(tx, &id, &attempt).await }))
         .await?;
     Ok(Redirect {
-        url: authorization.url,
+        url: departure.url,
         state,
     })
+}
+
+/// What a mode makes its redirect of.
+struct Departing<'a> {
+    context: &'a Context,
+    admission: &'a Admission,
+    state: &'a str,
+    callback_url: &'a str,
+}
+
+/// Where the browser goes, and what the callback will need beside the admission.
+struct Departure {
+    url: Url,
+    code_verifier: Option<Secret>,
+    request_token_secret: Option<Secret>,
+    /// Instead of the admission's.
+    connection_config: Option<JsonMap>,
+    /// Instead of the admission's.
+    client_override: Option<BTreeMap<String, Secret>>,
+}
+
+impl Departure {
+    fn to(url: Url) -> Self {
+        Self {
+            url,
+            code_verifier: None,
+            request_token_secret: None,
+            connection_config: None,
+            client_override: None,
+        }
+    }
 }
 
 /// How a callback ended, for the page that tells the end user.
@@ -160,6 +213,8 @@ pub enum CallbackOutcome {
         provider_config_key: String,
         /// Connection.
         connection_id: String,
+        /// An owner has yet to approve the installation.
+        is_pending: bool,
     },
     /// Not.
     Failed {
@@ -179,18 +234,36 @@ pub struct CallbackQuery {
     pub has_state_cookie: bool,
 }
 
+impl CallbackQuery {
+    /// The attempt's `state`, under the names providers give it.
+    fn state(&self) -> Option<&str> {
+        ["state", "payload", "customField"]
+            .iter()
+            .find_map(|name| self.params.get(*name))
+            .filter(|state| !state.is_empty())
+            .map(String::as_str)
+    }
+}
+
+/// A finished attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// How it ended.
+    pub outcome: CallbackOutcome,
+    /// The page of the Connect UI that waits for the browser, with the name it gave the attempt.
+    pub back: Option<(String, ReturnToPage)>,
+}
+
 /// Finishes an attempt: takes it, exchanges the code, stores the connection, tells the waiting browser.
-pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackOutcome {
-    let failed = |error_type, message: &str| CallbackOutcome::Failed {
-        error_type,
-        message: message.to_owned(),
+pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> Finished {
+    let failed = |error_type, message: &str| Finished {
+        outcome: CallbackOutcome::Failed {
+            error_type,
+            message: message.to_owned(),
+        },
+        back: None,
     };
-    let named = ["state", "payload", "customField"];
-    let state = named
-        .iter()
-        .find_map(|name| query.params.get(*name))
-        .filter(|state| !state.is_empty());
-    let Some(state) = state else {
+    let Some(state) = query.state() else {
         return failed(
             "state_err",
             "The provider sent no state, so this answer belongs to no attempt.",
@@ -203,7 +276,7 @@ pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackO
     {
         return failed("invalid_oauth_state", "The state is malformed.");
     }
-    let id = AuthAttemptId(state.clone());
+    let id = AuthAttemptId(state.to_owned());
     let taken = context
         .store
         .write(move |tx| Box::pin(async move { auth_attempts::take(tx, &id).await }))
@@ -224,31 +297,32 @@ pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> CallbackO
             );
         }
     };
+    // Only the browser that began the attempt gets back what it brought.
+    let back = attempt.connect_ui.clone().filter(|_| query.has_state_cookie);
+    let back = back.and_then(|page| Some((page.attempt, page.back?)));
     // The browser may close while the provider is asked; the grant must not be lost with it.
     let finishing = context.clone();
     let task = context
         .ambient
         .tasks
-        .spawn(async move { finish(&finishing, attempt, query).await });
-    task.await.unwrap_or_else(|error| {
+        .spawn(async move { Box::pin(finish(&finishing, attempt, query)).await });
+    let outcome = task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a callback ended unexpectedly");
-        failed(
-            "unknown_err",
-            "Something unexpected happened. Please start again.",
-        )
-    })
+        CallbackOutcome::Failed {
+            error_type: "unknown_err",
+            message: "Something unexpected happened. Please start again.".to_owned(),
+        }
+    });
+    Finished { outcome, back }
 }
 
 async fn finish(context: &Arc<Context>, attempt: AuthAttempt, query: CallbackQuery) -> CallbackOutcome {
-    let (ws_client_id, key, connection) = (
-        attempt.ws_client_id.clone(),
-        attempt.integration_key.to_string(),
-        attempt.connection_id.to_string(),
-    );
+    let (ws_client_id, key) = (attempt.ws_client_id.clone(), attempt.integration_key.to_string());
     let outcome = match complete(context, &attempt, &query).await {
-        Ok(()) => CallbackOutcome::Connected {
+        Ok(connected) => CallbackOutcome::Connected {
             provider_config_key: key.clone(),
-            connection_id: connection.clone(),
+            connection_id: connected.connection_id.to_string(),
+            is_pending: connected.is_pending,
         },
         Err(failure) => {
             announce_failure(context, &attempt, &failure).await;
@@ -258,20 +332,27 @@ async fn finish(context: &Arc<Context>, attempt: AuthAttempt, query: CallbackQue
             }
         }
     };
+    let result = match &outcome {
+        CallbackOutcome::Connected {
+            connection_id,
+            is_pending,
+            ..
+        } => AuthResult::Success {
+            provider_config_key: key,
+            connection_id: connection_id.clone(),
+            is_pending: *is_pending,
+        },
+        CallbackOutcome::Failed { error_type, message } => AuthResult::Error {
+            provider_config_key: Some(key),
+            connection_id: Some(attempt.connection_id.to_string()),
+            error_type: (*error_type).to_owned(),
+            error_desc: message.clone(),
+        },
+    };
+    if let (Some(session), Some(page)) = (attempt.connect_session, &attempt.connect_ui) {
+        auth_outcomes::note(context, session, &page.attempt, &result).await;
+    }
     if let Some(ws_client_id) = ws_client_id {
-        let result = match &outcome {
-            CallbackOutcome::Connected { .. } => AuthResult::Success {
-                provider_config_key: key,
-                connection_id: connection,
-                is_pending: false,
-            },
-            CallbackOutcome::Failed { error_type, message } => AuthResult::Error {
-                provider_config_key: Some(key),
-                connection_id: Some(connection),
-                error_type: (*error_type).to_owned(),
-                error_desc: message.clone(),
-            },
-        };
         context.results.publish(&ws_client_id, result).await;
     }
     outcome
@@ -303,11 +384,77 @@ impl Failure {
     }
 }
 
+/// A callback whose attempt is known, with all that it needs.
+struct Arriving<'a> {
+    context: &'a Arc<Context>,
+    attempt: &'a AuthAttempt,
+    query: &'a CallbackQuery,
+    definition: &'a Definition,
+    integration: &'a Integration,
+}
+
+/// What a callback brought.
+struct Arrival {
+    credentials: Credentials,
+    connection_config: JsonMap,
+    /// A connection that was there before, instead of the attempt's. Its labels are its own.
+    existing: Option<ConnectionId>,
+    /// An owner has yet to approve.
+    is_pending: bool,
+}
+
+impl Arrival {
+    fn new(credentials: Credentials, connection_config: JsonMap) -> Self {
+        Self {
+            credentials,
+            connection_config,
+            existing: None,
+            is_pending: false,
+        }
+    }
+}
+
+/// A connection that was stored.
+struct Connected {
+    connection_id: ConnectionId,
+    is_pending: bool,
+}
+
+impl Arriving<'_> {
+    /// A query parameter that is there and not empty.
+    fn param(&self, name: &str) -> Option<&str> {
+        let value = self.query.params.get(name).map(String::as_str);
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// The callback lacks what it should bring; with what the provider says about it.
+    fn incomplete(&self, lacks: &str) -> Failure {
+        let told: Vec<String> = PROVIDER_ERRORS
+            .iter()
+            .filter_map(|name| Some(format!("{name}: {}", self.query.params.get(*name)?)))
+            .collect();
+        let message = format!("The provider sent no {lacks}; {}", told.join("; "));
+        Failure::new(
+            "callback_err",
+            "invalid_callback",
+            message.trim_end_matches("; ").to_owned(),
+        )
+    }
+
+    /// `redirect_uri_metadata`.
+    fn callback_metadata(&self) -> JsonMap {
+        let names = self.definition.redirect_uri_metadata.iter();
+        names
+            .filter_map(|name| Some((name.clone(), Value::String(self.query.params.get(name)?.clone()))))
+            .collect()
+    }
+}
+
 async fn complete(
     context: &Arc<Context>,
     attempt: &AuthAttempt,
     query: &CallbackQuery,
-) -> Result<(), Failure> {
+) -> Result<Connected, Failure> {
     let age = context.ambient.now().duration_since(attempt.created_at);
     if age > jiff::SignedDuration::try_from(LIFETIME).unwrap_or(jiff::SignedDuration::MAX) {
         return Err(Failure::new(
@@ -330,20 +477,6 @@ async fn complete(
             "The provider is no longer in the catalogue.",
         )
     })?;
-    let definition = &provider.definition;
-    let code_name = definition.authorization_code_param_in_callback.as_str();
-    let Some(code) = query.params.get(code_name).filter(|code| !code.is_empty()) else {
-        let told: Vec<String> = PROVIDER_ERRORS
-            .iter()
-            .filter_map(|name| query.params.get(*name).map(|value| format!("{name}: {value}")))
-            .collect();
-        let message = format!("The provider sent no {code_name}; {}", told.join("; "));
-        return Err(Failure::new(
-            "callback_err",
-            "invalid_callback",
-            message.trim_end_matches("; ").to_owned(),
-        ));
-    };
     let (integration_id, session_id) = (attempt.integration_id, attempt.connect_session);
     let loaded = context
         .store
@@ -376,45 +509,37 @@ async fn complete(
                 "The environment no longer exists.",
             )
         })?;
-    let exchanged = driver::exchange_code(
-        &context.token_client,
-        &driver::ExchangeInput {
-            definition,
-            secrets: &integration.secrets,
-            connection_config: &attempt.connection_config,
-            client_override: &attempt.client_override,
-            code,
-            code_verifier: attempt.code_verifier.as_ref(),
-            callback_url: &attempt.callback_url,
-        },
-        &context.ambient,
-    )
-    .await
-    .map_err(|error| Failure::new("unknown_err", error.webhook_type(), error.to_string()))?;
-    let from_callback: JsonMap = definition
-        .redirect_uri_metadata
-        .iter()
-        .filter_map(|name| {
-            query
-                .params
-                .get(name)
-                .map(|value| (name.clone(), Value::String(value.clone())))
-        })
-        .collect();
-    let connection_config = metadata::merge_config(
-        exchanged.token_metadata,
-        from_callback,
-        &attempt.connection_config,
-    );
-    let spec = session.as_ref();
+    let arriving = Arriving {
+        context,
+        attempt,
+        query,
+        definition: &provider.definition,
+        integration: &integration,
+    };
+    let arrival = match attempt.auth_mode {
+        AuthMode::OAuth1 => oauth1::arrive(&arriving).await?,
+        AuthMode::App => app::arrive(&arriving).await?,
+        AuthMode::Custom => app::arrive_with_user(&arriving).await?,
+        AuthMode::McpOAuth2Generic => mcp::arrive(&arriving).await?,
+        AuthMode::InstallPlugin => plugin::arrive(&arriving).await?,
+        _ => oauth2::arrive(&arriving).await?,
+    };
+    let is_pending = arrival.is_pending;
+    // A connection that the session is not bound to keeps its own labels.
+    let foreign = arrival
+        .existing
+        .as_ref()
+        .is_some_and(|id| *id != attempt.connection_id);
+    let spec = session.as_ref().filter(|_| !foreign);
+    let connection_id = arrival.existing.unwrap_or_else(|| attempt.connection_id.clone());
     let new = NewConnection {
         auth_mode: attempt.auth_mode,
         upsert: ConnectionUpsert {
             integration_id: integration.id,
-            connection_id: attempt.connection_id.clone(),
-            credentials_expires_at: expiry_to_check(&exchanged.credentials, context.ambient.now()),
-            credentials: exchanged.credentials,
-            connection_config,
+            connection_id,
+            credentials_expires_at: expiry_to_check(&arrival.credentials, context.ambient.now()),
+            credentials: arrival.credentials,
+            connection_config: arrival.connection_config,
             metadata: Change::Keep,
             tags: spec.map_or(Change::Keep, Admission::tags),
             webhook_url_override: spec.map_or(Change::Keep, Admission::webhook_url_override),
@@ -429,70 +554,28 @@ async fn complete(
         }),
         operation: attempt.operation_id.clone(),
     };
-    store(context, &environment, new)
+    let stored = store(context, &environment, new)
         .await
         .map_err(|error| Failure::unknown(&error))?;
-    Ok(())
+    Ok(Connected {
+        connection_id: stored.connection_id,
+        is_pending,
+    })
 }
 
-/// Tells the product that an attempt failed: `operation` `creation`, with the id the connection would have had, or
-/// `override`, if an existing connection was to be authorized again.
 async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Failure) {
     let Ok(Some(environment)) = crate::environments::get(context, attempt.environment_id).await else {
         return;
     };
-    let (attempt, ambient) = (attempt.clone(), context.ambient.clone());
-    let (webhook_type, message) = (failure.webhook_type, failure.message.clone());
-    let written: Result<(), DbError> = context
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let session = match attempt.connect_session {
-                    Some(id) => connect_sessions::find(tx, id).await?,
-                    None => None,
-                };
-                let spec = session.as_ref().map(|session| &session.spec);
-                let bound = match session.as_ref().and_then(|session| session.connection) {
-                    Some(row) => connections::find_by_row(tx, row).await?,
-                    None => None,
-                };
-                let conclusion = Conclusion {
-                    environment: environment.id,
-                    integration: attempt.integration_id,
-                    connection: bound.as_ref().map(|connection| connection.id),
-                    state: OperationState::Failed,
-                    text: &message,
-                };
-                let fresh = OperationId(ambient.time_ordered_uuid().to_string());
-                let log = conclude(tx, attempt.operation_id, fresh, &conclusion).await?;
-                let own_tags = bound.as_ref().map(|connection| &connection.tags);
-                let own_url = bound
-                    .as_ref()
-                    .and_then(|connection| connection.webhook_url_override.as_deref());
-                let event = AuthEvent {
-                    environment: &environment,
-                    operation: match bound {
-                        Some(_) => AuthOperation::Override,
-                        None => AuthOperation::Creation,
-                    },
-                    connection_id: attempt.connection_id.as_str(),
-                    row: bound.as_ref().map(|connection| connection.id),
-                    provider_config_key: attempt.integration_key.as_str(),
-                    provider: attempt.provider.as_str(),
-                    auth_mode: attempt.auth_mode,
-                    tags: spec.and_then(|spec| spec.tags.as_ref()).or(own_tags),
-                    end_user: None,
-                    webhook_url_override: spec
-                        .and_then(|spec| spec.webhook_url_override.as_deref())
-                        .or(own_url),
-                    error: Some((webhook_type, &message)),
-                    log: Some(&log),
-                };
-                enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await
-            })
-        })
-        .await;
-    if let Err(error) = written {
-        tracing::warn!(%error, "a failed attempt could not be announced");
-    }
+    let failed = FailedAttempt {
+        environment,
+        integration: attempt.integration_id,
+        integration_key: attempt.integration_key.clone(),
+        provider: attempt.provider.clone(),
+        auth_mode: attempt.auth_mode,
+        connection_id: attempt.connection_id.clone(),
+        session: attempt.connect_session,
+        operation: attempt.operation_id.clone(),
+    };
+    failed_attempts::announce(context, failed, failure.webhook_type, &failure.message).await;
 }

@@ -1,16 +1,19 @@
 //! Connect sessions: made by the product's backend, used by its end user's browser (api-core §10).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
+use patchbay_catalog::Provider;
 use patchbay_store::db::{DbError, Tx};
 use patchbay_store::{connect_sessions, connections, integrations, operations};
-use patchbay_types::connect_sessions::{ConnectSession, ConnectSessionSpec};
+use patchbay_types::connect_sessions::{ConnectSession, ConnectSessionSpec, IntegrationDefaults};
 use patchbay_types::connections::Connection;
 use patchbay_types::operations::{Message, Operation, OperationState};
 use patchbay_types::tags::TagIssue;
 use patchbay_types::{AccountId, ConnectSessionId, EnvironmentId, OperationId, Secret, Tags, Timestamp};
+use serde_json::Value;
 
 use crate::context::Context;
 
@@ -117,6 +120,42 @@ pub async fn bound_connection(
         .store
         .read(move |tx| Box::pin(async move { connections::find_by_row(tx, row).await }))
         .await
+}
+
+/// The session's presets as its browser may know them: of secrets it learns that they are set, not what they are.
+pub async fn shown_presets(
+    context: &Context,
+    session: &ConnectSession,
+) -> Result<Option<BTreeMap<String, IntegrationDefaults>>, DbError> {
+    let Some(mut presets) = session.spec.integrations_config_defaults.clone() else {
+        return Ok(None);
+    };
+    for (key, preset) in &mut presets {
+        let Some(config) = &mut preset.connection_config else {
+            continue;
+        };
+        let integration = crate::integrations::get(context, session.environment_id, key).await?;
+        let provider =
+            integration.and_then(|integration| context.catalogue.get(integration.provider.as_str()));
+        for (name, value) in config {
+            if value.as_str() != Some("") && is_secret(provider.as_deref(), name) {
+                *value = Value::from("***");
+            }
+        }
+    }
+    Ok(Some(presets))
+}
+
+fn is_secret(provider: Option<&Provider>, name: &str) -> bool {
+    let overrides = name.ends_with("_override") && name != "oauth_scopes_override";
+    let marked = provider.is_some_and(|provider| {
+        let definition = &provider.definition;
+        let groups = [&definition.connection_config, &definition.credentials];
+        groups
+            .iter()
+            .any(|fields| fields.get(name).is_some_and(|field| field.secret))
+    });
+    overrides || marked
 }
 
 /// Notes a step of the Connect UI in the session's operation, at the browser's time. Two error views and two popup

@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use patchbay_auth::app::{self, AppKeys};
+use patchbay_auth::driver::{self, Applicant, ObtainError, Occasion};
 use patchbay_auth::verification;
 use patchbay_catalog::Provider;
+use patchbay_catalog::forms::{FieldError, Form, FormContext, Submission};
 use patchbay_store::connections::{MetadataChange, MetadataSaved};
 use patchbay_store::db::{DbError, Tx};
 use patchbay_store::{connections, end_users, integrations};
@@ -17,14 +20,16 @@ use patchbay_types::integrations::Integration;
 use patchbay_types::operations::OperationState;
 use patchbay_types::tags::TagIssue;
 use patchbay_types::{
-    AuthMode, ConnectionId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap, OperationId, Tags,
-    Timestamp,
+    AuthMode, ConnectionId, ConnectionRowId, Credentials, DeliveryId, EndUserId, EnvironmentId, JsonMap,
+    OperationId, Tags, Timestamp,
 };
 
+use crate::admission::preconfigured;
 use crate::caches::{Changed, ConnectionName};
 use crate::context::Context;
 use crate::logbook::{Conclusion, conclude};
 use crate::outbox::{AuthEvent, enqueue_auth};
+use crate::steps;
 
 /// Why a connection could not be imported, patched or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +52,15 @@ pub enum ConnectionError {
     /// The provider does not accept the credentials.
     #[error("{0}")]
     TestFailed(String),
+    /// Fields break the provider's rules.
+    #[error("some fields are not valid")]
+    Fields(Vec<FieldError>),
+    /// Nothing could be made of the fields.
+    #[error(transparent)]
+    NotObtained(Box<ObtainError>),
+    /// No token could be minted for the installation.
+    #[error("{0}")]
+    NotMinted(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -61,6 +75,14 @@ pub async fn list(
     context
         .store
         .read(move |tx| Box::pin(async move { connections::list(tx, environment, &filter).await }))
+        .await
+}
+
+/// A live connection by its row.
+pub async fn by_row(context: &Context, row: ConnectionRowId) -> Result<Option<Connection>, DbError> {
+    context
+        .store
+        .read(move |tx| Box::pin(async move { connections::find_by_row(tx, row).await }))
         .await
 }
 
@@ -119,13 +141,55 @@ pub async fn import_target(
     })
 }
 
+/// An app's installation, as an import names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// The integration's app.
+    pub app_id: String,
+    /// Where it is installed.
+    pub installation_id: String,
+}
+
+/// The credentials of an installation that was made elsewhere: its first token is minted now. `config` gains what
+/// later ones need.
+pub async fn installed(
+    context: &Context,
+    target: &ImportTarget,
+    installation: &Installation,
+    config: &mut JsonMap,
+) -> Result<Credentials, ConnectionError> {
+    let Installation {
+        app_id,
+        installation_id,
+    } = installation;
+    let mode = target.auth_mode();
+    let keys = AppKeys::of(mode, &target.integration.secrets)
+        .map_err(|error| ConnectionError::NotMinted(error.to_string()))?;
+    if keys.id != app_id {
+        return Err(ConnectionError::WrongCredentials(
+            "this integration is of another app: `app_id` differs".to_owned(),
+        ));
+    }
+    if !app::is_installation_id(installation_id) {
+        return Err(ConnectionError::WrongCredentials(
+            "`installation_id` is not one".to_owned(),
+        ));
+    }
+    config.insert(app::INSTALLATION_ID.to_owned(), installation_id.as_str().into());
+    crate::installations::mint(context, &target.provider.definition, &target.integration, config)
+        .await
+        .map_err(|error| ConnectionError::NotMinted(error.to_string()))
+}
+
 /// What an import carries (api-core §9.3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Import {
     /// Public id; none generates a UUID.
     pub connection_id: Option<ConnectionId>,
-    /// The credentials as given.
+    /// The credentials as given. Where they are made of typed fields, the token may be missing: it is made then.
     pub credentials: Credentials,
+    /// Values that such a making uses once.
+    pub assertion_option: JsonMap,
     /// Replaces; absent empties.
     pub connection_config: JsonMap,
     /// Metadata.
@@ -154,17 +218,21 @@ pub async fn import(
     context: &Context,
     environment: &Arc<Environment>,
     target: &ImportTarget,
-    import: Import,
+    mut import: Import,
 ) -> Result<Connection, ConnectionError> {
     let ImportTarget {
         integration,
         provider,
     } = target;
     let auth_mode = target.auth_mode();
-    if mode_of(&import.credentials) != Some(auth_mode) {
+    let of_app = auth_mode == AuthMode::Custom && matches!(import.credentials, Credentials::App(_));
+    if mode_of(&import.credentials) != auth_mode && !of_app {
         return Err(ConnectionError::WrongCredentials(format!(
             "this integration takes credentials of type {auth_mode}"
         )));
+    }
+    if let Some(fields) = unmade(&import.credentials) {
+        make(context, target, fields, &mut import).await?;
     }
     let tags = match import.tags {
         Change::Keep => Change::Keep,
@@ -218,6 +286,56 @@ pub async fn import(
     .await
 }
 
+/// The typed fields of credentials whose token is still to be made.
+fn unmade(credentials: &Credentials) -> Option<JsonMap> {
+    let (derived, made) = match credentials {
+        Credentials::Jwt(c) | Credentials::TwoStep(c) | Credentials::Signature(c) => (c, "token"),
+        Credentials::Bill(c) => (c, "session_id"),
+        Credentials::AwsSigV4(c) => (c, "access_key_id"),
+        _ => return None,
+    };
+    (!derived.fields.contains_key(made)).then(|| derived.fields.clone())
+}
+
+/// Makes the credentials of an import as a form's are made.
+async fn make(
+    context: &Context,
+    target: &ImportTarget,
+    fields: JsonMap,
+    import: &mut Import,
+) -> Result<(), ConnectionError> {
+    let definition = &target.provider.definition;
+    let secrets = &target.integration.secrets;
+    let preconfigured = preconfigured(definition, secrets);
+    let form = Form::derive(
+        definition,
+        &FormContext {
+            preconfigured: &preconfigured,
+            ..FormContext::default()
+        },
+    );
+    let given = Submission {
+        credentials: fields,
+        connection_config: std::mem::take(&mut import.connection_config),
+        assertion_option: std::mem::take(&mut import.assertion_option),
+    };
+    let accepted = form.accept(&given).map_err(ConnectionError::Fields)?;
+    let applicant = Applicant {
+        definition,
+        secrets,
+        connection_config: &accepted.connection_config,
+        fields: &accepted.credentials,
+        assertion_option: &accepted.assertion_option,
+        occasion: Occasion::First,
+    };
+    let obtained = driver::obtain(&context.token_client, &applicant, &context.ambient).await;
+    let obtained = obtained.map_err(|error| ConnectionError::NotObtained(Box::new(error)))?;
+    import.credentials = obtained.credentials;
+    import.connection_config = accepted.connection_config;
+    import.connection_config.extend(obtained.config_updates);
+    Ok(())
+}
+
 /// A connection about to be stored.
 #[derive(Debug)]
 pub(crate) struct NewConnection {
@@ -229,14 +347,36 @@ pub(crate) struct NewConnection {
     pub(crate) operation: Option<OperationId>,
 }
 
-/// The one way a connection is stored: row, tags, end user and `auth` webhook in one transaction.
+/// What the product is told of a connection that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announce {
+    /// That it was made, or authorized again.
+    Usual,
+    /// Nothing: it does not work yet.
+    Nothing,
+    /// This, whatever was there before.
+    As(AuthOperation),
+}
+
+/// As [`store_and`], told as usual.
 pub(crate) async fn store(
     context: &Context,
     environment: &Arc<Environment>,
     new: NewConnection,
 ) -> Result<Connection, ConnectionError> {
+    store_and(context, environment, new, Announce::Usual).await
+}
+
+/// The one way a connection is stored: row, tags, end user and `auth` webhook in one transaction.
+pub(crate) async fn store_and(
+    context: &Context,
+    environment: &Arc<Environment>,
+    new: NewConnection,
+    announce: Announce,
+) -> Result<Connection, ConnectionError> {
     let (owner, ambient) = (environment.clone(), context.ambient.clone());
-    let stored = context
+    let steps_of = steps::NoteContext::of(context);
+    let (stored, pending) = context
         .store
         .write(move |tx| {
             Box::pin(async move {
@@ -269,16 +409,29 @@ pub(crate) async fn store(
                 };
                 let fresh = OperationId(ambient.time_ordered_uuid().to_string());
                 let log = conclude(tx, operation, fresh, &conclusion).await?;
-                let mut event = AuthEvent::of(&owner, &connection, auth_mode, done);
-                event.log = Some(&log);
-                enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                let pending = steps::note(tx, &steps_of, &connection).await?;
+                let told = match announce {
+                    Announce::Usual => Some(done),
+                    Announce::Nothing => None,
+                    Announce::As(operation) => Some(operation),
+                };
+                if let Some(told) = told {
+                    let mut event = AuthEvent::of(&owner, &connection, auth_mode, told);
+                    event.log = Some(&log);
+                    if pending.is_some() {
+                        // The product should find the connection complete; steps that are done sooner bring it
+                        // forward.
+                        event.not_before = tx.now().checked_add(steps::PATIENCE).ok();
+                    }
+                    enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                }
                 tx.notify(Changed::Connection(name_of(&connection)).notice());
-                Ok::<_, ConnectionError>(connection)
+                Ok::<_, ConnectionError>((connection, pending))
             })
         })
         .await?;
     context.caches.forget(&Changed::Connection(name_of(&stored)));
-    Ok(stored)
+    Ok(steps::after_connecting(context, stored, pending).await)
 }
 
 async fn link_end_user(
@@ -421,7 +574,8 @@ pub async fn write_metadata(
     Ok(())
 }
 
-/// Deletes a connection; purged 31 days later. The `auth` webhook with operation `deletion` is written with it.
+/// Deletes a connection; purged 31 days later. The provider is told first, if its definition says how; that it may not
+/// listen changes nothing. The `auth` webhook with operation `deletion` is written with the deletion.
 pub async fn delete(
     context: &Context,
     environment: &Arc<Environment>,
@@ -433,6 +587,9 @@ pub async fn delete(
         context.ambient.clone(),
         context.catalogue.clone(),
     );
+    if let Some(connection) = crate::refresh::find(context, name).await? {
+        steps::before_deleting(context, &connection).await;
+    }
     context
         .store
         .write(move |tx| {
@@ -480,9 +637,9 @@ pub(crate) fn expiry_to_check(credentials: &Credentials, now: Timestamp) -> Opti
     })
 }
 
-/// The auth mode whose imports carry these credentials; `None` for modes that cannot be imported.
-fn mode_of(credentials: &Credentials) -> Option<AuthMode> {
-    Some(match credentials {
+/// The auth mode whose imports carry these credentials.
+fn mode_of(credentials: &Credentials) -> AuthMode {
+    match credentials {
         Credentials::OAuth2(_) => AuthMode::OAuth2,
         Credentials::OAuth2Cc(_) => AuthMode::OAuth2Cc,
         Credentials::OAuth1(_) => AuthMode::OAuth1,
@@ -492,10 +649,10 @@ fn mode_of(credentials: &Credentials) -> Option<AuthMode> {
         Credentials::Tba(_) => AuthMode::Tba,
         Credentials::App(_) => AuthMode::App,
         Credentials::Custom(_) => AuthMode::Custom,
-        Credentials::Jwt(_)
-        | Credentials::TwoStep(_)
-        | Credentials::Signature(_)
-        | Credentials::Bill(_)
-        | Credentials::AwsSigV4(_) => return None,
-    })
+        Credentials::Jwt(_) => AuthMode::Jwt,
+        Credentials::TwoStep(_) => AuthMode::TwoStep,
+        Credentials::Signature(_) => AuthMode::Signature,
+        Credentials::Bill(_) => AuthMode::Bill,
+        Credentials::AwsSigV4(_) => AuthMode::AwsSigV4,
+    }
 }

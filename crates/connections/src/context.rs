@@ -1,15 +1,18 @@
 //! What every domain function takes: the store, the catalogue, the world outside, and the settings that matter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use patchbay_ambient::Ambient;
-use patchbay_catalog::CatalogueHandle;
+use patchbay_catalog::{CatalogueHandle, Definition};
 use patchbay_outbound::Client;
 use patchbay_store::Store;
+use patchbay_types::AuthMode;
 use url::Url;
 
 use crate::caches::Caches;
-use crate::refresh::Flights;
+use crate::journal::{Journal, JournalSettings};
+use crate::refresh::{Flights, Rejections};
 use crate::results::AuthResults;
 use crate::usage::Usage;
 
@@ -34,8 +37,14 @@ pub struct Context {
     pub results: AuthResults,
     /// Refreshes in flight in this process.
     pub(crate) flights: Flights,
+    /// Credentials that upstreams rejected although they were fresh.
+    pub(crate) rejections: Rejections,
+    /// What providers said of tokens that name no end.
+    pub(crate) introspections: crate::introspection::Introspections,
     /// Last-used and last-fetched times on their way to the store.
     pub(crate) usage: Usage,
+    /// Log entries on their way to the store.
+    pub(crate) journal: Journal,
 }
 
 /// The domain's part of the configuration.
@@ -49,8 +58,12 @@ pub struct Settings {
     pub websockets_path: String,
     /// Whether a callback must come from the browser that began it (auth-flows §5).
     pub state_cookie: StateCookie,
+    /// How long a rotated webhook signing key stays valid beside its successor.
+    pub signing_key_grace: Duration,
     /// This process, as leases and notices name it.
     pub node: String,
+    /// What the logs of proxied calls may cost.
+    pub journal: JournalSettings,
 }
 
 /// Whether the callback demands the cookie set when the popup was redirected.
@@ -79,14 +92,27 @@ impl Context {
             token_client,
             proxy_client,
             ambient,
+            journal: Journal::new(settings.journal),
             settings,
             caches: Caches::new(),
             flights: Flights::default(),
+            rejections: Rejections::new(),
+            introspections: crate::introspection::Introspections::default(),
             usage: Usage::default(),
         });
         crate::caches::follow_notices(&context);
         crate::usage::start(&context);
+        crate::journal::start(&context);
         context
+    }
+
+    /// The client for the token endpoints of a provider. Those of servers that end users name are asked with the care
+    /// of proxied requests: private networks are closed unless the operator opened them.
+    pub(crate) fn token_client_of(&self, definition: &Definition) -> &Client {
+        match definition.auth_mode {
+            AuthMode::McpOAuth2Generic => &self.proxy_client,
+            _ => &self.token_client,
+        }
     }
 
     /// Where providers send the browser back: the environment's own URL, or ours.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use patchbay_store::db::{DbError, Tx};
 use patchbay_store::environments;
 use patchbay_types::environments::{Environment, EnvironmentSettings, EnvironmentVariable};
-use patchbay_types::{AccountId, EnvironmentId, EnvironmentName, ScopeSet, Secret};
+use patchbay_types::{AccountId, EnvironmentId, EnvironmentName, ScopeSet, Secret, Timestamp};
 use uuid::Uuid;
 
 use crate::api_keys::{self, NewApiKey};
@@ -33,6 +33,9 @@ pub enum EnvironmentError {
     /// `prod` cannot be deleted.
     #[error("the environment {PRODUCTION:?} cannot be deleted")]
     CannotDeleteProd,
+    /// The signing key was rotated, and the one before it is still valid.
+    #[error("the previous signing key is valid until {0}; rotate again after that")]
+    RotationInGrace(Timestamp),
     /// The store failed.
     #[error(transparent)]
     Store(DbError),
@@ -169,6 +172,15 @@ pub enum EnvironmentRef {
     Name(String),
 }
 
+/// A live environment by its UUID, for callers who have nothing else: providers.
+pub async fn by_uuid(context: &Context, uuid: Uuid) -> Result<Option<Environment>, DbError> {
+    let found = context
+        .store
+        .read(move |tx| Box::pin(async move { environments::find_by_uuid(tx, uuid).await }))
+        .await?;
+    Ok(found.filter(|environment| environment.deleted_at.is_none()))
+}
+
 /// One live environment of an account.
 pub async fn find(
     context: &Context,
@@ -228,34 +240,51 @@ pub async fn update_settings(
     Ok(updated)
 }
 
-/// Replaces the signing key and answers the new one. Other nodes may sign with the old one for a moment.
-pub async fn rotate_signing_key(context: &Context, id: EnvironmentId) -> Result<Secret, EnvironmentError> {
-    let fresh = Secret::new(context.ambient.entropy.uuid().to_string());
-    set_signing_key(context, id, fresh.clone()).await?;
-    Ok(fresh)
+/// How a signing key is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRotation {
+    /// The old key stays valid for [`crate::Settings::signing_key_grace`].
+    Graceful,
+    /// The old key, and one whose grace period lasts, end at once: they may be known to others.
+    Immediate,
 }
 
-/// Sets the signing key (`PATCHBAY_API_KEY_<ENV>` provisions it together with the API key).
-pub async fn set_signing_key(
+/// Replaces the signing key and answers the environment with the new one. Other nodes may sign with the old one for
+/// a moment.
+///
+/// During the grace period of a graceful rotation webhooks carry signatures of both keys where the format has room
+/// for them ([`Environment::signing_keys`]), and another graceful rotation is refused: it would cut off receivers
+/// that know only the first key.
+pub async fn rotate_signing_key(
     context: &Context,
     id: EnvironmentId,
-    signing_key: Secret,
-) -> Result<(), EnvironmentError> {
-    context
+    rotation: KeyRotation,
+) -> Result<Environment, EnvironmentError> {
+    let fresh = Secret::new(context.ambient.entropy.uuid().to_string());
+    let grace = context.settings.signing_key_grace;
+    let rotated = context
         .store
         .write(move |tx| {
             Box::pin(async move {
-                environments::find(tx, id)
-                    .await?
-                    .ok_or(EnvironmentError::Unknown)?;
-                environments::set_signing_key(tx, id, &signing_key).await?;
+                let found = environments::find(tx, id).await?;
+                let found = found.ok_or(EnvironmentError::Unknown)?;
+                if rotation == KeyRotation::Immediate || grace.is_zero() {
+                    environments::set_signing_key(tx, id, &fresh).await?;
+                } else {
+                    let ends = tx.now().checked_add(grace).unwrap_or(Timestamp::MAX);
+                    if !environments::rotate_signing_key(tx, id, &fresh, ends).await? {
+                        let valid = found.previous_signing_key.map(|previous| previous.valid_until);
+                        return Err(EnvironmentError::RotationInGrace(valid.unwrap_or(ends)));
+                    }
+                }
                 tx.notify(Changed::Environment(id).notice());
-                Ok::<_, EnvironmentError>(())
+                let rotated = environments::find(tx, id).await?;
+                rotated.ok_or(EnvironmentError::Unknown)
             })
         })
         .await?;
     context.caches.forget(&Changed::Environment(id));
-    Ok(())
+    Ok(rotated)
 }
 
 /// The variables of an environment, by name.

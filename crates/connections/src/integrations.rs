@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use patchbay_auth::driver::{self, ClientProfile};
 use patchbay_catalog::Provider;
+use patchbay_catalog::definition::ClientRegistration;
 use patchbay_catalog::integration_config::{self, Stage};
 use patchbay_store::db::DbError;
 use patchbay_store::integrations;
@@ -12,6 +14,7 @@ use patchbay_types::{AuthMode, EnvironmentId, IntegrationKey, ProviderName, Secr
 
 use crate::caches::{Changed, Entry};
 use crate::context::Context;
+use crate::{client_metadata, environments};
 
 /// `custom` key that holds the secret a provider signs its webhooks with.
 pub const WEBHOOK_SECRET: &str = "webhookSecret";
@@ -51,6 +54,9 @@ pub enum IntegrationError {
     /// No shared developer app is configured for the provider.
     #[error("no shared developer app is configured for this provider")]
     NoSharedApp,
+    /// The provider did not take us as a client.
+    #[error("{0}")]
+    NotRegistered(String),
     /// The store failed.
     #[error(transparent)]
     Store(DbError),
@@ -69,7 +75,7 @@ impl From<DbError> for IntegrationError {
 /// The operator's app as the wire sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppCredentials {
-    /// OAUTH1, OAUTH2, OAUTH2_CC, TBA.
+    /// OAUTH1, OAUTH2, OAUTH2_CC, TBA, MCP_OAUTH2.
     OAuth {
         /// Which of them.
         mode: AuthMode,
@@ -104,6 +110,15 @@ pub enum AppCredentials {
         /// PEM.
         private_key: Secret,
     },
+    /// INSTALL_PLUGIN.
+    Plugin {
+        /// Page from which the plugin is installed.
+        app_link: String,
+        /// What the plugin authenticates with.
+        username: String,
+        /// See `username`.
+        password: Secret,
+    },
 }
 
 impl AppCredentials {
@@ -113,6 +128,7 @@ impl AppCredentials {
             Self::OAuth { mode, .. } => *mode,
             Self::App { .. } => AuthMode::App,
             Self::Custom { .. } => AuthMode::Custom,
+            Self::Plugin { .. } => AuthMode::InstallPlugin,
         }
     }
 }
@@ -180,6 +196,7 @@ pub async fn create(
         new.custom.as_ref(),
         Stage::Create,
     )?;
+    become_client(context, environment, &provider, &new.unique_key, &mut secrets).await?;
     insert(context, environment, &provider, new, secrets).await
 }
 
@@ -246,6 +263,13 @@ pub async fn update(
 ) -> Result<Integration, IntegrationError> {
     let owned = key.to_owned();
     let catalogue = context.catalogue.clone();
+    let renamed_client = match &patch.unique_key {
+        Some(new_key) => {
+            let found = environments::get(context, environment).await?;
+            found.and_then(|found| client_metadata::address_of(context, &found, new_key.as_str()))
+        }
+        None => None,
+    };
     let updated = context
         .store
         .write(move |tx| {
@@ -271,6 +295,10 @@ pub async fn update(
                     }
                     if integrations::count_live_connections(tx, integration.id).await? > 0 {
                         return Err(IntegrationError::InUse);
+                    }
+                    if provider.definition.client_registration == Some(ClientRegistration::Cimd) {
+                        // The document's address has the key in it.
+                        integration.secrets.client_id = renamed_client;
                     }
                     integration.unique_key = new_key;
                 }
@@ -392,7 +420,70 @@ fn apply(secrets: &mut IntegrationSecrets, credentials: &AppCredentials, provide
             secrets.app_link = Some(app_link.clone());
             secrets.private_key = Some(private_key.clone());
         }
+        AppCredentials::Plugin {
+            app_link,
+            username,
+            password,
+        } => {
+            secrets.app_link = Some(app_link.clone());
+            let custom = &mut secrets.custom;
+            custom.insert("username".to_owned(), username.as_str().into());
+            custom.insert("password".to_owned(), password.clone());
+        }
     }
+}
+
+/// MCP_OAUTH2: makes us a client of the provider, unless the operator did (auth-flows §12.1).
+async fn become_client(
+    context: &Context,
+    environment: EnvironmentId,
+    provider: &Provider,
+    key: &IntegrationKey,
+    secrets: &mut IntegrationSecrets,
+) -> Result<(), IntegrationError> {
+    let definition = &provider.definition;
+    if definition.auth_mode != AuthMode::McpOAuth2 {
+        return Ok(());
+    }
+    if secrets.scopes.is_none() {
+        secrets.scopes = default_scopes(provider);
+    }
+    let environment = environments::get(context, environment)
+        .await?
+        .ok_or(IntegrationError::Unknown)?;
+    match definition.client_registration {
+        Some(ClientRegistration::Dynamic) if secrets.client_id.is_none() => {
+            let endpoint = definition.registration_url.as_deref().unwrap_or_default();
+            let profile = ClientProfile {
+                name: format!("Patchbay - {} - {}", environment.name, definition.display_name),
+                ..ClientProfile::default()
+            };
+            let client = driver::register_client(
+                &context.token_client,
+                endpoint,
+                &context.callback_url(&environment),
+                &profile,
+                &definition.registration_params,
+                &context.ambient,
+            )
+            .await
+            .map_err(|error| IntegrationError::NotRegistered(error.to_string()))?;
+            secrets.client_id = Some(client.id);
+            secrets.client_secret = client.secret;
+        }
+        Some(ClientRegistration::Cimd) => {
+            let address = client_metadata::address_of(context, &environment, key.as_str());
+            secrets.client_id = Some(address.ok_or_else(|| {
+                IntegrationError::Config(
+                    "this provider reads our client id metadata document: set the public URL to an https address"
+                        .to_owned(),
+                )
+            })?);
+            secrets.client_secret = None;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn default_scopes(provider: &Provider) -> Option<String> {

@@ -8,7 +8,7 @@ use patchbay_types::deliveries::{Delivery, DeliveryStatus};
 use patchbay_types::end_users::EndUser;
 use patchbay_types::environments::{Environment, WebhookSettings};
 use patchbay_types::json::canonical;
-use patchbay_types::{AuthMode, ConnectionRowId, DeliveryId, JsonMap, OperationId, Tags};
+use patchbay_types::{AuthMode, ConnectionRowId, DeliveryId, JsonMap, OperationId, Tags, Timestamp};
 use serde_json::{Value, json};
 
 /// One `auth` event.
@@ -27,6 +27,8 @@ pub(crate) struct AuthEvent<'a> {
     /// `None` on success, else the error's type and description.
     pub(crate) error: Option<(&'a str, &'a str)>,
     pub(crate) log: Option<&'a OperationId>,
+    /// Not to be sent before.
+    pub(crate) not_before: Option<Timestamp>,
 }
 
 impl<'a> AuthEvent<'a> {
@@ -50,6 +52,7 @@ impl<'a> AuthEvent<'a> {
             webhook_url_override: connection.webhook_url_override.as_deref(),
             error: None,
             log: None,
+            not_before: None,
         }
     }
 
@@ -142,7 +145,7 @@ pub(crate) async fn enqueue_auth(
             operation_id: event.log.cloned(),
             status: DeliveryStatus::Pending,
             attempts: 0,
-            next_attempt_at: now,
+            next_attempt_at: event.not_before.unwrap_or(now),
             last_status: None,
             last_error: None,
             created_at: now,

@@ -1,20 +1,21 @@
-//! The form flow: credentials typed by the end user, checked with the provider, stored (auth-flows §15, §16).
+//! The form flow: credentials typed by the end user, checked with the provider or made of what was typed, stored
+//! (auth-flows §15 to §20).
 
 use std::sync::Arc;
 
-use patchbay_auth::driver;
+use patchbay_auth::driver::{self, Applicant, ObtainError, Occasion};
 use patchbay_auth::forms::{self, ClientForm, FormError};
 use patchbay_auth::verification::{self, Candidate};
+use patchbay_auth::{aws_sigv4, bill, signed_tokens, tba, two_step, wsse};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::ConnectSession;
 use patchbay_types::connections::{Change, ConnectionUpsert};
-use patchbay_types::operations::OperationState;
-use patchbay_types::{AuthMode, Credentials, EnvironmentId, IntegrationId, JsonMap, OperationId};
+use patchbay_types::{AuthMode, Credentials, JsonMap};
 
 use crate::admission::{Admission, Refusal, Wish, admit};
 use crate::connections::{ConnectionError, NewConnection, expiry_to_check, store};
 use crate::context::Context;
-use crate::logbook::{Conclusion, conclude};
+use crate::failed_attempts::{self, FailedAttempt};
 
 /// Why a form was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +32,25 @@ pub enum SubmitError {
     /// OAUTH2_CC: no token could be obtained.
     #[error("{0}")]
     NoToken(String),
+    /// Nothing could be made of what was typed.
+    #[error(transparent)]
+    NotObtained(Box<ObtainError>),
     /// The connection could not be stored.
     #[error(transparent)]
     NotStored(#[from] ConnectionError),
+}
+
+impl SubmitError {
+    /// The code under which the product is told, if nothing came of credentials that the form took. A form that
+    /// breaks the rules is between the end user and the form.
+    fn code_of_refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::TestFailed(_) => Some("connection_test_failed"),
+            Self::NoToken(_) => Some("client_credentials_fetch_error"),
+            Self::NotObtained(error) => Some(error.code()),
+            Self::Form(_) | Self::Refused(_) | Self::NotStored(_) => None,
+        }
+    }
 }
 
 /// Where a form was posted.
@@ -47,12 +64,26 @@ pub enum Endpoint {
     Unauthenticated,
     /// `POST /oauth2/auth`.
     ClientCredentials,
+    /// `POST /auth/jwt`.
+    Jwt,
+    /// `POST /auth/signature`.
+    Signature,
+    /// `POST /auth/bill`.
+    Bill,
+    /// `POST /auth/tba`.
+    Tba,
+    /// `POST /auth/two-step`.
+    TwoStep,
+    /// `POST /auth/aws-sigv4`.
+    AwsSigV4,
 }
 
 /// What was typed.
 enum Typed {
     Credentials(Credentials),
     Client(ClientForm),
+    /// Fields of which credentials are made.
+    Fields(JsonMap),
 }
 
 impl Endpoint {
@@ -62,6 +93,12 @@ impl Endpoint {
             Self::Basic => AuthMode::Basic,
             Self::Unauthenticated => AuthMode::None,
             Self::ClientCredentials => AuthMode::OAuth2Cc,
+            Self::Jwt => AuthMode::Jwt,
+            Self::Signature => AuthMode::Signature,
+            Self::Bill => AuthMode::Bill,
+            Self::Tba => AuthMode::Tba,
+            Self::TwoStep => AuthMode::TwoStep,
+            Self::AwsSigV4 => AuthMode::AwsSigV4,
         }
     }
 
@@ -73,8 +110,22 @@ impl Endpoint {
             Self::Basic => Typed::Credentials(forms::basic(object)?),
             Self::Unauthenticated => Typed::Credentials(forms::none(body)?),
             Self::ClientCredentials => Typed::Client(forms::client_credentials(object)?),
+            Self::Tba => Typed::Credentials(tba::form(object)?),
+            Self::Jwt => Typed::Fields(signed_tokens::form(object)),
+            Self::Signature => Typed::Fields(wsse::form(object)?),
+            Self::Bill => Typed::Fields(bill::form(object)?),
+            Self::TwoStep => Typed::Fields(two_step::form(object)),
+            Self::AwsSigV4 => Typed::Fields(aws_sigv4::form(object)?.0),
         })
     }
+}
+
+/// Whether credentials of this mode are made of what was typed, in an exchange or by a signature.
+pub(crate) fn is_made_of_fields(mode: AuthMode) -> bool {
+    matches!(
+        mode,
+        AuthMode::TwoStep | AuthMode::Jwt | AuthMode::Signature | AuthMode::Bill | AuthMode::AwsSigV4
+    )
 }
 
 /// The connection that was made or re-authorized.
@@ -94,19 +145,39 @@ pub async fn submit(
     endpoint: Endpoint,
     body: Option<&JsonMap>,
 ) -> Result<Submitted, SubmitError> {
-    endpoint.read(body)?;
-    wish.credentials = body.cloned().unwrap_or_default();
+    wish.credentials = match endpoint.read(body)? {
+        Typed::Fields(fields) => fields,
+        Typed::Credentials(_) | Typed::Client(_) => body.cloned().unwrap_or_default(),
+    };
+    match (endpoint, body) {
+        (Endpoint::TwoStep, Some(body)) => wish.assertion_option = two_step::assertion_option(body),
+        (Endpoint::AwsSigV4, Some(body)) => {
+            // Signed requests go where operator and definition say, not where a browser says.
+            wish.params.remove("base_url");
+            if let (_, Some(region)) = aws_sigv4::form(body)? {
+                wish.params.insert("region".to_owned(), region);
+            }
+        }
+        _ => {}
+    }
     let admission = admit(context, session, wish, |wanted| wanted == endpoint.mode()).await?;
     let working = context.clone();
     let task = context.ambient.tasks.spawn(async move {
-        let (begun, environment, integration) = (
-            admission.session.operation_id.clone(),
-            admission.environment.id,
-            admission.integration.id,
-        );
+        let attempt = FailedAttempt {
+            environment: admission.environment.clone(),
+            integration: admission.integration.id,
+            integration_key: admission.integration.unique_key.clone(),
+            provider: admission.integration.provider.clone(),
+            auth_mode: admission.mode(),
+            connection_id: admission.connection_id.clone(),
+            session: Some(admission.session.id),
+            operation: admission.session.operation_id.clone(),
+        };
         let accepted = accept(&working, admission, endpoint).await;
-        if let Err(SubmitError::TestFailed(words) | SubmitError::NoToken(words)) = &accepted {
-            note_failure(&working, begun, environment, integration, words.clone()).await;
+        if let Err(error) = &accepted
+            && let Some(code) = error.code_of_refusal()
+        {
+            failed_attempts::announce(&working, attempt, code, &error.to_string()).await;
         }
         accepted
     });
@@ -116,36 +187,6 @@ pub async fn submit(
     })
 }
 
-/// A form that was not accepted is no news to the product, as its end user sees it and tries again; people who look
-/// into the logs find it.
-async fn note_failure(
-    context: &Context,
-    begun: Option<OperationId>,
-    environment: EnvironmentId,
-    integration: IntegrationId,
-    words: String,
-) {
-    let fresh = OperationId(context.ambient.time_ordered_uuid().to_string());
-    let noted: Result<_, DbError> = context
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let conclusion = Conclusion {
-                    environment,
-                    integration,
-                    connection: None,
-                    state: OperationState::Failed,
-                    text: &words,
-                };
-                conclude(tx, begun, fresh, &conclusion).await
-            })
-        })
-        .await;
-    if let Err(error) = noted {
-        tracing::warn!(%error, "a refused form could not be noted");
-    }
-}
-
 async fn accept(
     context: &Arc<Context>,
     admission: Admission,
@@ -153,9 +194,30 @@ async fn accept(
 ) -> Result<Submitted, SubmitError> {
     let definition = &admission.provider.definition;
     let mut connection_config = admission.connection_config.clone();
-    // The provider's field rules may have cleaned what was typed: read it again.
-    let credentials = match endpoint.read(Some(&admission.credentials))? {
+    // The provider's field rules may have cleaned what was typed.
+    let typed = match endpoint {
+        _ if is_made_of_fields(admission.mode()) => Typed::Fields(admission.credentials.clone()),
+        _ => endpoint.read(Some(&admission.credentials))?,
+    };
+    let credentials = match typed {
         Typed::Credentials(credentials) => credentials,
+        Typed::Fields(fields) => {
+            let applicant = Applicant {
+                definition,
+                secrets: &admission.integration.secrets,
+                connection_config: &connection_config,
+                fields: &fields,
+                assertion_option: &admission.assertion_option,
+                occasion: match &admission.bound {
+                    Some(bound) => Occasion::Again(&bound.connection_config),
+                    None => Occasion::First,
+                },
+            };
+            let obtained = driver::obtain(&context.token_client, &applicant, &context.ambient).await;
+            let obtained = obtained.map_err(|error| SubmitError::NotObtained(Box::new(error)))?;
+            connection_config.extend(obtained.config_updates);
+            obtained.credentials
+        }
         Typed::Client(form) => {
             let secret = Some(&form.client_secret).filter(|secret| !secret.is_empty());
             let minted = driver::mint_client_credentials(
@@ -184,12 +246,9 @@ async fn accept(
         credentials: &credentials,
         connection_config: &connection_config,
     };
-    // Obtaining the token was the test of client credentials (auth-flows §15).
-    if !matches!(credentials, Credentials::OAuth2Cc(_)) {
-        verification::verify(&context.proxy_client, &candidate, &context.ambient)
-            .await
-            .map_err(|failure| SubmitError::TestFailed(failure.to_string()))?;
-    }
+    verification::verify(&context.proxy_client, &candidate, &context.ambient)
+        .await
+        .map_err(|failure| SubmitError::TestFailed(failure.to_string()))?;
     let session = &admission.session;
     let stored = store(
         context,

@@ -3,18 +3,21 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Uri;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use crate::client::body_error;
+use crate::connector::target_of;
 use crate::error::{Error, Phase};
+use crate::pool::Receiving;
 
 /// Any error a body's producer may raise.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -117,6 +120,7 @@ impl HttpBody for Body {
 pub(crate) struct Progress {
     started: Instant,
     micros: AtomicU64,
+    sent: AtomicBool,
 }
 
 impl Progress {
@@ -124,6 +128,7 @@ impl Progress {
         Arc::new(Self {
             started: Instant::now(),
             micros: AtomicU64::new(0),
+            sent: AtomicBool::new(false),
         })
     }
 
@@ -139,6 +144,11 @@ impl Progress {
         let micros = u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.micros.store(micros, Ordering::Relaxed);
     }
+
+    /// Whether the transport is done with the request body.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Acquire)
+    }
 }
 
 /// A request body on its way out: notes progress and marks its producer's errors as such.
@@ -146,6 +156,12 @@ impl Progress {
 pub(crate) struct Outgoing {
     pub(crate) body: Body,
     pub(crate) progress: Arc<Progress>,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.progress.sent.store(true, Ordering::Release);
+    }
 }
 
 /// The producer's error, told apart from the transport's.
@@ -178,8 +194,8 @@ impl HttpBody for Outgoing {
 /// A response body as it arrives. Fails with [`Error::Timeout`] when nothing comes for the idle limit and with
 /// [`Error::Reset`] when it ends too early. Dropping it closes or resets the exchange.
 pub struct ResponseBody {
-    incoming: Incoming,
-    target: Arc<str>,
+    incoming: Receiving,
+    uri: Uri,
     idle: Duration,
     // Made only when the body first has to wait: most bodies are there at once.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -187,10 +203,10 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(crate) fn new(incoming: Incoming, target: Arc<str>, idle: Duration) -> Self {
+    pub(crate) fn new(incoming: Receiving, uri: Uri, idle: Duration) -> Self {
         Self {
             incoming,
-            target,
+            uri,
             idle,
             alarm: None,
             waiting: false,
@@ -233,7 +249,7 @@ impl ResponseBody {
         }
         ready!(alarm.as_mut().poll(cx));
         Poll::Ready(Error::Timeout {
-            target: self.target.to_string(),
+            target: target_of(&self.uri),
             phase: Phase::Body,
             after: self.idle,
         })
@@ -251,10 +267,8 @@ impl HttpBody for ResponseBody {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = false;
-                let target = &self.target;
-                Poll::Ready(
-                    frame.map(|frame| frame.map_err(|error| crate::client::body_error(error, target))),
-                )
+                let uri = &self.uri;
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| body_error(error, uri))))
             }
             Poll::Pending => {
                 let error = ready!(self.poll_alarm(cx));
@@ -275,7 +289,7 @@ impl HttpBody for ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
-            .field("target", &self.target)
+            .field("target", &target_of(&self.uri))
             .finish_non_exhaustive()
     }
 }

@@ -3,13 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::HeaderValue;
-use http::{Method, Request, Response, Uri, Version};
-use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use metrics::Histogram;
 use patchbay_ambient::Clock;
 
 use crate::body::{Body, Outgoing, ProducerFailed, Progress, ResponseBody};
@@ -17,6 +16,7 @@ use crate::connector::{Connector, find, innermost_kind, target_of};
 use crate::dns::{GuardedResolver, Resolve, SystemResolver};
 use crate::error::{Error, InvalidUrl, Phase, TlsFailure};
 use crate::policy::Policy;
+use crate::pool::{Failure, Pool};
 use crate::tls::{Identity, InvalidIdentity, Trust};
 
 /// The pooled HTTP client of one policy. Cheap to clone; clones share the pools.
@@ -29,11 +29,11 @@ struct Inner {
     resolver: GuardedResolver,
     auto: Pool,
     http1: Pool,
+    response_seconds: [OnceLock<Histogram>; CLASSES.len()],
     // Most recently used last.
     identities: Mutex<Vec<(PoolKey, Pool)>>,
 }
 
-type Pool = legacy::Client<Connector, Outgoing>;
 type PoolKey = ([u8; 32], Protocol);
 
 /// What a client is made of.
@@ -105,10 +105,6 @@ pub struct Call {
     pub timeouts: Option<Timeouts>,
 }
 
-/// Idle connections are dropped before servers do it (60 s is a common limit): a request sent into a closing
-/// connection cannot be told from one that was processed.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-const POOL_IDLE_PER_HOST: usize = 256;
 /// Pools kept for client certificates.
 const IDENTITIES: usize = 64;
 
@@ -128,7 +124,7 @@ impl Client {
         let resolver = GuardedResolver::new(policy.clone(), resolver, clock);
         let pool = |protocol| {
             let tls = settings.trust.anonymous();
-            build(Connector::new(
+            Pool::new(Connector::new(
                 policy.clone(),
                 resolver.clone(),
                 tls,
@@ -143,8 +139,23 @@ impl Client {
             resolver,
             auto,
             http1,
+            response_seconds: Default::default(),
             identities: Mutex::default(),
         }))
+    }
+
+    /// A client like this one that also keeps what `change` adds to the policy. It has pools of its own: connections
+    /// are never shared between policies.
+    #[must_use]
+    pub fn with_policy(&self, change: impl FnOnce(Policy) -> Policy) -> Self {
+        let Inner {
+            policy,
+            settings,
+            resolver,
+            ..
+        } = &*self.0;
+        let (resolver, clock) = resolver.parts();
+        Self::with_resolver(change(policy.clone()), settings.clone(), clock, resolver)
     }
 
     /// The policy that every connection of this client obeys.
@@ -173,14 +184,18 @@ impl Client {
     ) -> Result<Response<ResponseBody>, Error> {
         let progress = Progress::start();
         let result = self.exchange(request, call, Arc::clone(&progress)).await;
-        let outcome = match &result {
-            Ok(response) => status_class(response.status()),
-            Err(error) => error.code(),
-        };
-        let client = self.0.settings.name;
-        metrics::histogram!("patchbay_outbound_response_seconds", "client" => client, "outcome" => outcome)
-            .record(progress.elapsed().as_secs_f64());
+        let seconds = progress.elapsed().as_secs_f64();
+        match &result {
+            Ok(response) => self.response_seconds(response.status()).record(seconds),
+            Err(error) => seconds_histogram(self.0.settings.name, error.code()).record(seconds),
+        }
         result
+    }
+
+    /// Looked up once for each class of statuses: finding a metric by its labels costs more than recording it.
+    fn response_seconds(&self, status: StatusCode) -> &Histogram {
+        let class = usize::from(status.as_u16() / 100).min(CLASSES.len()) - 1;
+        self.0.response_seconds[class].get_or_init(|| seconds_histogram(self.0.settings.name, CLASSES[class]))
     }
 
     async fn exchange(
@@ -198,11 +213,16 @@ impl Client {
         });
         // The version a caller copied from its own client must not decide ours; ALPN does.
         *request.version_mut() = Version::HTTP_11;
-        let mut responding = std::pin::pin!(match (&call.identity, call.protocol) {
-            (None, Protocol::Auto) => self.0.auto.request(request),
-            (None, Protocol::Http1) => self.0.http1.request(request),
-            (Some(identity), protocol) => self.identity_pool(identity, protocol)?.request(request),
-        });
+        let identified;
+        let pool = match (&call.identity, call.protocol) {
+            (None, Protocol::Auto) => &self.0.auto,
+            (None, Protocol::Http1) => &self.0.http1,
+            (Some(identity), protocol) => {
+                identified = self.identity_pool(identity, protocol)?;
+                &identified
+            }
+        };
+        let mut responding = std::pin::pin!(pool.request(request));
         let Some(response) = wait_for_response(&mut responding, &progress, timeouts.response).await else {
             let (target, after) = (target_of(&uri), timeouts.response);
             return Err(Error::Timeout {
@@ -211,9 +231,11 @@ impl Client {
                 after,
             });
         };
-        let response = response.map_err(|error| send_error(error, &uri))?;
-        let target: Arc<str> = target_of(&uri).into();
-        Ok(response.map(|incoming| ResponseBody::new(incoming, target, timeouts.idle)))
+        let response = response.map_err(|failure| match failure {
+            Failure::Connect(error) => error,
+            Failure::Exchange(error) => transport_error(Arc::new(error), target_of(&uri), false),
+        })?;
+        Ok(response.map(|incoming| ResponseBody::new(incoming, uri, timeouts.idle)))
     }
 
     fn identity_pool(&self, identity: &Identity, protocol: Protocol) -> Result<Pool, InvalidIdentity> {
@@ -230,7 +252,7 @@ impl Client {
         } else {
             let tls = settings.trust.identified(identity)?;
             let (policy, resolver) = (policy.clone(), resolver.clone());
-            build(Connector::new(
+            Pool::new(Connector::new(
                 policy,
                 resolver,
                 tls,
@@ -253,22 +275,6 @@ impl fmt::Debug for Client {
             .field("settings", &self.0.settings)
             .finish_non_exhaustive()
     }
-}
-
-fn build(connector: Connector) -> Pool {
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
-        // Applies when a request carries the case its own sender used (the server keeps it in the extensions).
-        .http1_preserve_header_case(true)
-        .http2_adaptive_window(true)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        // Safe for every method: hyper gives back only requests of which a closing pooled connection took no byte.
-        // What was written and then reset is never repeated here.
-        .retry_canceled_requests(true)
-        .build(connector)
 }
 
 /// Waits for `responding` until `limit` has passed since the request body last moved; `None` if it did.
@@ -305,28 +311,15 @@ fn check_request(request: &Request<Body>) -> Result<(), Error> {
     Ok(())
 }
 
-fn status_class(status: http::StatusCode) -> &'static str {
-    match status.as_u16() {
-        100..=199 => "1xx",
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    }
-}
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-fn send_error(error: legacy::Error, uri: &Uri) -> Error {
-    let source: Arc<dyn StdError + Send + Sync> = Arc::new(error);
-    // The connector's own words, passed through hyper untouched.
-    if let Some(ours) = find::<Error>(&*source) {
-        return ours.clone();
-    }
-    transport_error(source, target_of(uri), false)
+fn seconds_histogram(client: &'static str, outcome: &'static str) -> Histogram {
+    metrics::histogram!("patchbay_outbound_response_seconds", "client" => client, "outcome" => outcome)
 }
 
 /// A response body that broke off.
-pub(crate) fn body_error(error: hyper::Error, target: &str) -> Error {
-    transport_error(Arc::new(error), target.to_owned(), true)
+pub(crate) fn body_error(error: hyper::Error, uri: &Uri) -> Error {
+    transport_error(Arc::new(error), target_of(uri), true)
 }
 
 fn transport_error(source: Arc<dyn StdError + Send + Sync>, target: String, in_body: bool) -> Error {

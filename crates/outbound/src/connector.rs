@@ -58,8 +58,11 @@ impl Connector {
     }
 }
 
+/// A connected socket, with TLS or without.
+pub(crate) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = Stream;
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
 

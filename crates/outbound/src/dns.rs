@@ -98,6 +98,11 @@ impl GuardedResolver {
         }))
     }
 
+    /// What it is made of, for one with another policy.
+    pub(crate) fn parts(&self) -> (Arc<dyn Resolve>, Arc<dyn Clock>) {
+        (Arc::clone(&self.0.resolver), Arc::clone(&self.0.clock))
+    }
+
     /// Drops the pinned answer of `host`, because connecting to it failed.
     pub(crate) fn forget(&self, host: &str) {
         self.pinned().remove(host);

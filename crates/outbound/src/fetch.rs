@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IntoHeaderName, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
-use url::Url;
+use url::{Position, Url};
 
 use crate::body::Body;
 use crate::client::{Call, Client, Protocol};
@@ -235,21 +235,15 @@ impl Client {
 /// The request target of a URL: without fragment and userinfo.
 pub fn uri_of(url: &Url) -> Result<Uri, Error> {
     let host = url.host_str().ok_or(Error::InvalidUrl(InvalidUrl::Host))?;
-    let mut authority = host.to_owned();
-    if let Some(port) = url.port() {
-        authority = format!("{host}:{port}");
-    }
-    let mut path = url.path().to_owned();
-    if let Some(query) = url.query() {
-        path.push('?');
-        path.push_str(query);
-    }
-    Uri::builder()
-        .scheme(url.scheme())
-        .authority(authority)
-        .path_and_query(path)
-        .build()
-        .map_err(|_| Error::InvalidUrl(InvalidUrl::Syntax))
+    let text = if url.username().is_empty() && url.password().is_none() {
+        url[..Position::AfterQuery].to_owned()
+    } else {
+        let port = &url[Position::BeforePort..Position::AfterPort];
+        let colon = if port.is_empty() { "" } else { ":" };
+        let rest = &url[Position::BeforePath..Position::AfterQuery];
+        format!("{}://{host}{colon}{port}{rest}", url.scheme())
+    };
+    Uri::try_from(text).map_err(|_| Error::InvalidUrl(InvalidUrl::Syntax))
 }
 
 fn host_and_port(url: &Url) -> String {

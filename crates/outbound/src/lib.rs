@@ -23,6 +23,7 @@ mod dns;
 mod error;
 mod fetch;
 mod policy;
+mod pool;
 pub mod redirect;
 pub mod replay;
 mod tls;

@@ -67,7 +67,8 @@ struct Rules {
     open: Vec<IpNet>,
     denied: Vec<HostPattern>,
     denied_nets: Vec<IpNet>,
-    allowed: Option<Vec<HostPattern>>,
+    /// Every list must name the host.
+    allowed: Vec<Vec<HostPattern>>,
 }
 
 impl Policy {
@@ -114,14 +115,15 @@ impl Policy {
         Self(Arc::new(rules))
     }
 
-    /// Refuses every host not on this list. `example.com` is that host and its sub-domains. The ranges still apply.
+    /// Refuses every host not on this list, besides those that earlier lists refuse. `example.com` is that host and its
+    /// sub-domains. The ranges still apply.
     #[must_use]
     pub fn allow_only<I: IntoIterator<Item: AsRef<str>>>(self, hosts: I) -> Self {
         let mut rules = Arc::unwrap_or_clone(self.0);
         let patterns = hosts
             .into_iter()
             .map(|host| HostPattern::parse(host.as_ref(), Subdomains::Always));
-        rules.allowed.get_or_insert_default().extend(patterns);
+        rules.allowed.push(patterns.collect());
         Self(Arc::new(rules))
     }
 
@@ -146,9 +148,8 @@ impl Policy {
         if rules.denied.iter().any(|pattern| pattern.matches(&parsed)) {
             return Err(blocked(BlockReason::Denied));
         }
-        if let Some(allowed) = &rules.allowed
-            && !allowed.iter().any(|pattern| pattern.matches(&parsed))
-        {
+        let is_on = |list: &Vec<HostPattern>| list.iter().any(|pattern| pattern.matches(&parsed));
+        if !rules.allowed.iter().all(is_on) {
             return Err(blocked(BlockReason::NotAllowed));
         }
         match literal(&parsed) {

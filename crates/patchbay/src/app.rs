@@ -16,15 +16,16 @@ use patchbay_api::body::BodyLimits;
 use patchbay_api::client::TrustedProxies;
 use patchbay_api::cors::CorsHeaders;
 use patchbay_api::openapi::Info;
-use patchbay_api::rate_limit::{RateLimiter, RateLimits};
+use patchbay_api::rate_limit::{Counters, MemoryCounters, RateLimiter, RateLimits, SharedCounters};
 use patchbay_api::route::{Call, Endpoint, Rate, Route};
 use patchbay_api::server::{ServerOptions, serve};
 use patchbay_api::status::Readiness;
 use patchbay_api::{Service, ServiceOptions};
 use patchbay_connections::{Context, maintenance, provider_overrides};
+use patchbay_store::db::Dialect;
 use patchbay_store::leases;
 use patchbay_web::Demo;
-use patchbay_webhooks::Deliverer;
+use patchbay_webhooks::{Deliverer, Exporter};
 use url::Url;
 
 use crate::config::Config;
@@ -121,6 +122,7 @@ pub async fn start_with(
         schedule: config.webhooks.retries.clone(),
         ..patchbay_webhooks::Settings::default()
     };
+    Exporter::new(context.clone(), clients.webhooks.clone()).start();
     Deliverer::new(context.clone(), clients.webhooks, settings).start();
     metrics::recorder();
     metrics::keep_up(&ambient);
@@ -189,16 +191,22 @@ pub fn service(
             }
         })
     };
-    let mut endpoints = patchbay_api::routes::routes(context, &readiness);
-    let limiter = RateLimiter::in_memory(
+    let mut endpoints = patchbay_api::routes::routes(context, &house::proxy(config, context), &readiness);
+    let limiter = RateLimiter::new(
         RateLimits::uniform(config.server.rate_limit_per_min),
+        counters(context),
         context.ambient.clock.clone(),
     );
     endpoints.extend(patchbay_web::routes(
         context,
         patchbay_web::Options {
             limiter: Some(limiter.clone()),
+            connect_ui: patchbay_web::ConnectUiOptions {
+                api_urls: config.server.connect_ui_api_urls.clone(),
+                frame_ancestors: config.server.connect_ui_frame_ancestors.clone(),
+            },
             demo,
+            websocket_limit: usize::try_from(config.server.websocket_limit).unwrap_or(usize::MAX),
         },
     ));
     endpoints.push(metrics_route());
@@ -220,6 +228,14 @@ pub fn service(
         },
     };
     Ok(Service::new(endpoints, options)?)
+}
+
+/// A server on SQLite is alone; those on Postgres may be many.
+fn counters(context: &Arc<Context>) -> Arc<dyn Counters> {
+    match context.store.dialect() {
+        Dialect::Sqlite => Arc::new(MemoryCounters::default()),
+        Dialect::Postgres => Arc::new(SharedCounters::new(context.clone())),
+    }
 }
 
 fn metrics_route() -> Endpoint {

@@ -13,14 +13,20 @@ use crate::config::{self, Database, Encryption, EncryptionKey, Storage};
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// A file operation failed.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}: {cause}", path.display())]
     Io {
         /// What was tried.
         what: &'static str,
         /// With which path.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
+    },
+    /// The database's path names a directory.
+    #[error("the database {} is a directory; name a file in it, such as sqlite:{}", path.display(), path.join("patchbay.db").display())]
+    Directory {
+        /// The path.
+        path: PathBuf,
     },
     /// The key file is gone, the database is not.
     #[error(
@@ -71,14 +77,19 @@ fn pid_note(pid: Option<u32>) -> String {
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     let path = path.to_owned();
-    move |source| DataDirError::Io { what, path, source }
+    move |cause| DataDirError::Io { what, path, cause }
 }
 
 /// Makes the data directory, and the directory of the database file, if they are missing.
 ///
 /// # Errors
-/// They cannot be made.
+/// They cannot be made, or the database file is a directory itself.
 pub fn prepare(storage: &Storage) -> Result<(), DataDirError> {
+    if let Database::Sqlite(file) = &storage.database
+        && file.is_dir()
+    {
+        return Err(DataDirError::Directory { path: file.clone() });
+    }
     make_private(&storage.data_dir)?;
     if let Database::Sqlite(file) = &storage.database
         && let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty())

@@ -309,7 +309,7 @@ fn is_genuine(headers: &HeaderMap, body: &str, signing_key: &Secret) -> bool {
     ) else {
         return false;
     };
-    let expected = Secret::new(sign(signing_key, id, at, body).standard);
+    let expected = Secret::new(sign([signing_key], id, at, body).standard);
     signature.split(' ').any(|one| expected == Secret::from(one))
 }
 

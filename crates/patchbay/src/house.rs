@@ -6,8 +6,10 @@ use std::sync::Arc;
 use http::HeaderValue;
 use patchbay_ambient::Ambient;
 use patchbay_catalog::{CatalogueHandle, Origin, Severity, Source};
+use patchbay_connections::journal::JournalSettings;
 use patchbay_connections::{Context, Settings as DomainSettings, StateCookie};
 use patchbay_outbound::{Client, InvalidCertificates, Policy, Settings as ClientSettings, Timeouts, Trust};
+use patchbay_proxy::{Proxy, Settings as ProxySettings};
 use patchbay_store::db::DbError;
 use patchbay_store::{Migrations, OpenError, Store, StoreConfig};
 use url::Url;
@@ -160,19 +162,23 @@ impl Clients {
     /// Clients for this configuration. They connect to nothing yet.
     pub fn new(config: &Config, trust: &Trust, ambient: &Ambient) -> Self {
         let networks = &config.outbound.allow_private_networks;
-        let client = |name, policy| {
+        let mut proxied = Policy::public(networks).deny(&config.proxy.deny_hosts);
+        if !config.proxy.allow_hosts.is_empty() {
+            proxied = proxied.allow_only(&config.proxy.allow_hosts);
+        }
+        let client = |name, policy, timeouts| {
             let settings = ClientSettings {
                 name,
-                timeouts: Timeouts::default(),
+                timeouts,
                 trust: trust.clone(),
                 user_agent: Some(USER_AGENT),
             };
             Client::new(policy, settings, ambient.clock.clone())
         };
         Self {
-            tokens: client("oauth", Policy::oauth(networks)),
-            proxy: client("proxy", Policy::public(networks)),
-            webhooks: client("webhooks", Policy::public(networks)),
+            tokens: client("oauth", Policy::oauth(networks), Timeouts::default()),
+            proxy: client("proxy", proxied, config.proxy.timeouts),
+            webhooks: client("webhooks", Policy::public(networks), Timeouts::default()),
         }
     }
 }
@@ -207,17 +213,29 @@ pub fn public_url(config: &Config, port: u16) -> Url {
     })
 }
 
-/// The URL of the Connect UI, ending in a slash.
+/// The URL of the Connect UI, ending in a slash, without query and fragment.
 pub fn connect_url(config: &Config, public: &Url) -> Url {
     let mut url = config.server.connect_ui_url.clone().unwrap_or_else(|| {
         let mut url = public.clone();
         url.set_path(&format!("{}/connect-ui/", public.path().trim_end_matches('/')));
         url
     });
+    url.set_query(None);
+    url.set_fragment(None);
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }
     url
+}
+
+/// The proxy over this domain.
+pub fn proxy(config: &Config, context: &Arc<Context>) -> Arc<Proxy> {
+    let settings = ProxySettings {
+        base_url_override: config.proxy.base_url_override,
+        body_limit: usize::try_from(config.server.body_limit).unwrap_or(usize::MAX),
+        longest_wait: config.proxy.longest_wait,
+    };
+    Proxy::new(context.clone(), settings)
 }
 
 /// The domain on this store.
@@ -237,7 +255,13 @@ pub fn domain(
             config::StateCookie::Required => StateCookie::Required,
             config::StateCookie::Ignored => StateCookie::Ignored,
         },
+        signing_key_grace: config.webhooks.signing_key_grace,
         node: ambient.entropy.uuid().simple().to_string(),
+        journal: JournalSettings {
+            per_second: config.proxy.logs_per_sec,
+            burst: config.proxy.logs_per_sec.saturating_mul(10),
+            ..JournalSettings::default()
+        },
     };
     Context::start(
         store,

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest;
+use patchbay_connections::api_keys::Provision;
 use patchbay_connections::environments::{
     self, CreatedEnvironment, EnvironmentError, EnvironmentRef, NewEnvironment,
 };
 use patchbay_connections::{Context, api_keys};
-use patchbay_store::api_keys::Provisioned;
-use patchbay_store::db::{DbError, Notice};
-use patchbay_types::api_keys::NewApiKey;
+use patchbay_store::db::DbError;
 use patchbay_types::environments::{Environment, EnvironmentSettings};
-use patchbay_types::{AccountId, EnvironmentId, EnvironmentName, ScopeSet, Secret};
+use patchbay_types::{AccountId, EnvironmentId, EnvironmentName, Secret};
 
 use crate::config::ConfiguredEnvironment;
 
@@ -120,7 +118,10 @@ async fn apply(
     }
     set_variables(context, environment.id, wanted).await?;
     if let Some(secret) = &wanted.api_key {
-        provision_key(context, environment, secret).await?;
+        let done = api_keys::provision(context, environment, CONFIGURED_KEY_NAME, secret).await?;
+        if done == Provision::Made {
+            tracing::info!(environment = %environment.name, "the configured API key was provisioned; it also signs webhooks");
+        }
     }
     Ok(())
 }
@@ -148,43 +149,4 @@ async fn set_variables(
         return Ok(());
     }
     environments::set_variables(context, environment, changes).await
-}
-
-/// Gives the environment its fixed key. A new one also signs from then on; one that was there keeps the signing key
-/// as it is, which may have been rotated since.
-async fn provision_key(
-    context: &Context,
-    environment: &Environment,
-    secret: &Secret,
-) -> Result<(), EnvironmentError> {
-    let mut secret_hash = [0; 32];
-    let digest = digest::digest(&digest::SHA256, secret.expose().as_bytes());
-    secret_hash.copy_from_slice(digest.as_ref());
-    let key = NewApiKey {
-        uuid: context.ambient.entropy.uuid(),
-        account_id: environment.account_id,
-        environment_id: Some(environment.id),
-        display_name: CONFIGURED_KEY_NAME.to_owned(),
-        scopes: ScopeSet::full_environment(),
-        secret: secret.clone(),
-        secret_hash,
-    };
-    let (id, signing_key) = (environment.id, secret.clone());
-    let made = context
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let (_, made) = patchbay_store::api_keys::provision(tx, &key).await?;
-                if matches!(made, Provisioned::Created) {
-                    patchbay_store::environments::set_signing_key(tx, id, &signing_key).await?;
-                    tx.notify(Notice::everything());
-                }
-                Ok::<_, DbError>(made)
-            })
-        })
-        .await?;
-    if matches!(made, Provisioned::Created) {
-        tracing::info!(environment = %environment.name, "the configured API key was provisioned; it also signs webhooks");
-    }
-    Ok(())
 }

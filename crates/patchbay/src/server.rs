@@ -10,20 +10,20 @@ use crate::config::Listen;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The name has no address.
-    #[error("cannot listen on {listen}: {source}")]
+    #[error("cannot listen on {listen}: {cause}")]
     Resolve {
         /// What was configured.
         listen: Listen,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The address is taken, or not ours.
-    #[error("cannot listen on {listen}: {source}; set --listen, or stop what uses the port")]
+    #[error("cannot listen on {listen}: {cause}; set --listen, or stop what uses the port")]
     Bind {
         /// What was configured.
         listen: Listen,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
@@ -34,15 +34,15 @@ pub enum ListenError {
 pub async fn bind(listen: &Listen) -> Result<TcpListener, ListenError> {
     let addresses = tokio::net::lookup_host((listen.host.as_str(), listen.port))
         .await
-        .map_err(|source| ListenError::Resolve {
+        .map_err(|cause| ListenError::Resolve {
             listen: listen.clone(),
-            source,
+            cause,
         })?;
     let addresses: Vec<SocketAddr> = addresses.collect();
     let bound = bind_any(&addresses).await;
-    bound.map_err(|source| ListenError::Bind {
+    bound.map_err(|cause| ListenError::Bind {
         listen: listen.clone(),
-        source,
+        cause,
     })
 }
 

@@ -1,6 +1,10 @@
 //! What becomes of a request body (proxy §6.1): bytes pass through unchanged, except where the published clients
 //! rely on a conversion.
 
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// What to do with a body.
@@ -12,6 +16,8 @@ pub enum Conversion {
     FormToJson,
     /// JSON that the caller wants sent as a form.
     JsonToForm,
+    /// JSON that the caller wants sent as a form with parts.
+    JsonToMultipart,
 }
 
 /// Decides from the caller's own content type and the one wanted upstream (`Nango-Proxy-Content-Type`).
@@ -19,6 +25,7 @@ pub fn conversion(given: Option<&str>, wanted: Option<&str>) -> Conversion {
     match (media_type(given), media_type(wanted)) {
         (Some(Media::Form), None | Some(Media::Json)) => Conversion::FormToJson,
         (Some(Media::Json), Some(Media::Form)) => Conversion::JsonToForm,
+        (Some(Media::Json), Some(Media::Multipart)) => Conversion::JsonToMultipart,
         _ => Conversion::Pass,
     }
 }
@@ -43,6 +50,7 @@ pub(crate) fn lacks_boundary(content_type: Option<&str>) -> bool {
 enum Media {
     Json,
     Form,
+    Multipart,
     Other,
 }
 
@@ -52,6 +60,8 @@ fn media_type(value: Option<&str>) -> Option<Media> {
         Media::Json
     } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         Media::Form
+    } else if essence.eq_ignore_ascii_case("multipart/form-data") {
+        Media::Multipart
     } else {
         Media::Other
     })
@@ -76,29 +86,133 @@ pub fn form_to_json(form: &[u8]) -> Vec<u8> {
 /// A JSON object as form text: arrays `a[]=1&a[]=2`, nested `o[x]=1`, nulls left out.
 pub fn json_to_form(object: &Map<String, Value>) -> String {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in object {
-        append(&mut form, name, value);
-    }
+    for_each_field(object, &mut |name, value| {
+        form.append_pair(name, value);
+    });
     form.finish()
 }
 
-fn append(form: &mut url::form_urlencoded::Serializer<'_, String>, name: &str, value: &Value) {
+/// A JSON object as the parts of a form, named as [`json_to_form`] names fields.
+pub fn json_to_multipart(object: &Map<String, Value>, boundary: &str) -> Vec<u8> {
+    let mut text = parts(object, boundary);
+    text.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    text
+}
+
+/// The parts of `object` put behind those of a form with parts; `None` if its end is not where it should be.
+pub(crate) fn append_parts(form: &[u8], content_type: &str, object: &Map<String, Value>) -> Option<Vec<u8>> {
+    let boundary = content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("boundary").then_some(value)
+    })?;
+    let end = format!("--{boundary}--");
+    let at = form
+        .windows(end.len())
+        .rposition(|window| window == end.as_bytes())?;
+    let mut merged = form[..at].to_vec();
+    merged.extend_from_slice(&parts(object, boundary));
+    merged.extend_from_slice(&form[at..]);
+    Some(merged)
+}
+
+fn parts(object: &Map<String, Value>, boundary: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    for_each_field(object, &mut |name, value| {
+        // As browsers write names (WHATWG HTML, multipart/form-data encoding).
+        let name = name.replace('\r', "%0D").replace('\n', "%0A").replace('"', "%22");
+        let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+        text.extend_from_slice(head.as_bytes());
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    });
+    text
+}
+
+fn for_each_field(object: &Map<String, Value>, each: &mut dyn FnMut(&str, &str)) {
+    for (name, value) in object {
+        flatten(name, value, each);
+    }
+}
+
+fn flatten(name: &str, value: &Value, each: &mut dyn FnMut(&str, &str)) {
     match value {
         Value::Null => {}
-        Value::String(text) => {
-            form.append_pair(name, text);
-        }
-        Value::Bool(_) | Value::Number(_) => {
-            form.append_pair(name, &value.to_string());
-        }
+        Value::String(text) => each(name, text),
+        Value::Bool(_) | Value::Number(_) => each(name, &value.to_string()),
         Value::Array(items) => items
             .iter()
-            .for_each(|item| append(form, &format!("{name}[]"), item)),
+            .for_each(|item| flatten(&format!("{name}[]"), item, each)),
         Value::Object(object) => {
             object
                 .iter()
-                .for_each(|(key, item)| append(form, &format!("{name}[{key}]"), item));
+                .for_each(|(key, item)| flatten(&format!("{name}[{key}]"), item, each));
         }
+    }
+}
+
+/// A JSON object whose members are kept as text, in their order.
+#[derive(Debug)]
+pub(crate) struct ExactObject(Vec<(String, Box<RawValue>)>);
+
+impl ExactObject {
+    /// Reads it; nothing at all is an empty object, `None` is other JSON.
+    pub(crate) fn parse(text: &[u8]) -> Result<Option<Self>, String> {
+        if text.is_empty() {
+            return Ok(Some(Self(Vec::new())));
+        }
+        let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
+        if first.is_some_and(|byte| *byte != b'{') {
+            let other: Result<&RawValue, _> = serde_json::from_slice(text);
+            return other.map(|_| None).map_err(|error| error.to_string());
+        }
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let members = reader
+            .deserialize_map(Members)
+            .map_err(|error| error.to_string())?;
+        reader.end().map_err(|error| error.to_string())?;
+        Ok(Some(Self(members)))
+    }
+
+    /// With `more` laid over it.
+    pub(crate) fn with(&self, more: &Map<String, Value>) -> Vec<u8> {
+        let mut text = String::from("{");
+        let own = self.0.iter().filter(|(name, _)| !more.contains_key(name));
+        for (name, value) in own {
+            member(&mut text, name, value.get());
+        }
+        for (name, value) in more {
+            member(&mut text, name, &value.to_string());
+        }
+        text.push('}');
+        text.into_bytes()
+    }
+}
+
+fn member(text: &mut String, name: &str, value: &str) {
+    if text.len() > 1 {
+        text.push(',');
+    }
+    text.push_str(&Value::from(name).to_string());
+    text.push(':');
+    text.push_str(value);
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(String, Box<RawValue>)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(members)
     }
 }
 
@@ -118,6 +232,8 @@ mod tests {
             (json, None, Conversion::Pass),
             (json, json, Conversion::Pass),
             (json, form, Conversion::JsonToForm),
+            (json, Some("multipart/form-data"), Conversion::JsonToMultipart),
+            (Some("multipart/form-data; boundary=x"), json, Conversion::Pass),
             (form, None, Conversion::FormToJson),
             (form, json, Conversion::FormToJson),
             (form, form, Conversion::Pass),
@@ -157,5 +273,43 @@ mod tests {
             form,
             "a%5B%5D=1&a%5B%5D=2&o%5Bx%5D=true&o%5By%5D%5B%5D=z&t=%C3%A4+b"
         );
+    }
+    #[test]
+    fn merged_json_keeps_the_caller_s_text() {
+        let merge = |own: &str| {
+            let more = json!({"key": "k", "n": {"a": 1}});
+            let own = ExactObject::parse(own.as_bytes()).unwrap()?;
+            Some(String::from_utf8(own.with(more.as_object().unwrap())).unwrap())
+        };
+        assert_eq!(merge("").unwrap(), r#"{"key":"k","n":{"a":1}}"#);
+        assert_eq!(
+            merge(r#" {"big":123456789012345678901234567890,"f":1.0e2, "key":"theirs","ä":[ 1 ]} "#).unwrap(),
+            r#"{"big":123456789012345678901234567890,"f":1.0e2,"ä":[ 1 ],"key":"k","n":{"a":1}}"#
+        );
+        assert_eq!(merge("[1]"), None);
+        assert_eq!(merge(r#""text""#), None);
+        for broken in ["{", r#"{"a":1} x"#, "nonsense"] {
+            assert!(ExactObject::parse(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn parts_are_written_and_appended() {
+        let object = json!({"a": [1], "o": {"x\"y": "z"}});
+        let object = object.as_object().unwrap();
+        let text = String::from_utf8(json_to_multipart(object, "B")).unwrap();
+        let expect = "--B\r\nContent-Disposition: form-data; name=\"a[]\"\r\n\r\n1\r\n\
+                      --B\r\nContent-Disposition: form-data; name=\"o[x%22y]\"\r\n\r\nz\r\n--B--\r\n";
+        assert_eq!(text, expect);
+        let more = json!({"m": 2});
+        let merged = append_parts(
+            text.as_bytes(),
+            "multipart/form-data; boundary=\"B\"",
+            more.as_object().unwrap(),
+        );
+        let merged = String::from_utf8(merged.unwrap()).unwrap();
+        assert!(merged.ends_with("--B\r\nContent-Disposition: form-data; name=\"m\"\r\n\r\n2\r\n--B--\r\n"));
+        assert!(append_parts(b"nothing", "multipart/form-data; boundary=B", object).is_none());
+        assert!(append_parts(b"--B--", "multipart/form-data", object).is_none());
     }
 }

@@ -1,17 +1,17 @@
 //! Which headers pass.
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Hop-by-hop headers (RFC 9110 §7.6.1): they belong to one connection and never pass.
-const HOP_BY_HOP: [HeaderName; 7] = [
+/// Hop-by-hop headers (RFC 9110 §7.6.1): they belong to one connection and never pass. `Trailer` is not among them:
+/// it announces fields that do pass, and a server sends only what was announced.
+const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     TE,
-    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 ];
@@ -26,29 +26,45 @@ pub(crate) fn relayed(mut upstream: HeaderMap) -> HeaderMap {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        upstream.remove(name);
-    }
-    upstream.remove("keep-alive");
-    let foreign: Vec<HeaderName> = upstream
-        .keys()
-        .filter(|name| name.as_str().starts_with("access-control-"))
-        .cloned()
-        .collect();
-    for name in &foreign {
+    // Most responses have few of them: looking once at what is there is cheaper than looking for each.
+    let stays = |name: &HeaderName| {
+        HOP_BY_HOP.contains(name)
+            || named.contains(name)
+            || name.as_str() == "keep-alive"
+            || name.as_str().starts_with("access-control-")
+    };
+    let staying: Vec<HeaderName> = upstream.keys().filter(|name| stays(name)).cloned().collect();
+    for name in &staying {
         upstream.remove(name);
     }
     upstream
 }
 
+/// Headers about the transfer of a streamed body that pass on to the upstream: which trailers follow, and whether
+/// the caller takes any.
+pub(crate) fn transfer(caller: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+    let takes_trailers = caller
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
+    let announced = caller
+        .get_all(TRAILER)
+        .iter()
+        .map(|value| (TRAILER, value.clone()));
+    announced.chain(takes_trailers.then(|| (TE, HeaderValue::from_static("trailers"))))
+}
+
 /// Headers that frame a message: the transport writes them, a caller's wish cannot.
 pub(crate) fn is_framing(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name) || matches!(name.as_str(), "keep-alive" | "host" | "content-length" | "expect")
+    HOP_BY_HOP.contains(name)
+        || *name == TRAILER
+        || matches!(name.as_str(), "keep-alive" | "host" | "content-length" | "expect")
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -57,6 +73,7 @@ mod tests {
     fn connection_bound_headers_stay_behind() {
         let mut upstream = HeaderMap::new();
         for (name, value) in [
+            ("trailer", "x-sum"),
             ("connection", "close, X-Private"),
             ("x-private", "1"),
             ("keep-alive", "timeout=5"),
@@ -83,7 +100,8 @@ mod tests {
             [
                 ("link", "<a>; rel=next"),
                 ("set-cookie", "a=1"),
-                ("set-cookie", "b=2")
+                ("set-cookie", "b=2"),
+                ("trailer", "x-sum")
             ]
         );
     }

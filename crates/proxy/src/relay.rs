@@ -9,163 +9,248 @@ use http::header::{
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use patchbay_auth::request::{self, BuildError, HeaderOrigin, Subject, Wanted};
+use hyper::upgrade::OnUpgrade;
+use patchbay_auth::request::{self, BaseUrl, HeaderOrigin, Subject, Wanted};
+use patchbay_catalog::Definition;
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::refresh::{self, Freshness, ReadError};
 use patchbay_connections::{Context, integrations};
+use patchbay_outbound::budget::{BudgetSettings, Budgets};
 use patchbay_outbound::redirect::{self, AcrossOrigins, Credentials as Hidden, Hop, Next, Rules};
 use patchbay_outbound::replay::Replay;
-use patchbay_outbound::{Body, Call, Identity, ResponseBody, backoff, uri_of};
+use patchbay_outbound::{Body, Call, Client, Identity, Protocol, ResponseBody, uri_of};
+use patchbay_types::OperationId;
 use patchbay_types::connections::Connection;
+use patchbay_types::environments::Environment;
 use patchbay_types::integrations::Integration;
-use patchbay_types::{EnvironmentId, Timestamp};
-use serde_json::Value;
 use url::Url;
 
-use crate::body::{Conversion, conversion, form_to_json, json_to_form, lacks_boundary};
-use crate::headers::{is_framing, relayed};
+use crate::answer::RelayBody;
+use crate::body::{Conversion, conversion, lacks_boundary};
+use crate::call::{Controls, Logging, MAX_RETRIES, ProxyError, ProxyRequest, RedirectHeaders};
+use crate::egress::Egress;
+use crate::headers::{is_framing, relayed, transfer};
+use crate::payload::{self, Payload};
+use crate::record::{Attempt, AttemptFailure, CallLog, CallRecord, Ending, Kept, Line};
+use crate::{retry, upgrade};
 
 /// Longest body that is kept for another attempt; longer ones are sent once.
 const REPLAY_LIMIT: usize = 1024 * 1024;
-/// Longest body that is converted or merged, which takes it whole.
-const CONVERT_LIMIT: usize = 75 * 1024 * 1024;
 /// Redirects followed.
 const MAX_REDIRECTS: u8 = 5;
-/// Most attempts after the first.
-pub const MAX_RETRIES: u8 = 10;
-/// Longest wait a provider may impose between attempts; beyond it the caller hears the provider's answer.
-const LONGEST_WAIT: Duration = Duration::from_mins(10);
-/// A 401 soon after a refresh is not about the token's age: do not refresh again.
-const SETTLED: Duration = Duration::from_secs(30);
+/// How much of a failed answer is read for the wait it may name.
+const WAIT_IN_BODY: usize = 64 * 1024;
 
-/// A caller's request.
+/// Sends callers' requests on with their connections' credentials.
 #[derive(Debug)]
-pub struct ProxyRequest {
-    /// Environment of the caller's key.
-    pub environment: EnvironmentId,
-    /// Method, passed on.
-    pub method: Method,
-    /// Path and query after `/proxy`, as they came, beginning with `/`.
-    pub target: String,
-    /// The caller's own headers.
-    pub headers: HeaderMap,
-    /// The caller's body.
-    pub body: Body,
-    /// What the control headers say.
-    pub controls: Controls,
+pub struct Proxy {
+    context: Arc<Context>,
+    settings: Settings,
+    egress: Egress,
+    budgets: Budgets,
 }
 
-/// The control headers (proxy §2), validated.
-#[derive(Clone, Debug, Default)]
-pub struct Controls {
-    /// Integration.
-    pub provider_config_key: String,
-    /// Connection.
-    pub connection_id: String,
-    /// Attempts after the first, at most [`MAX_RETRIES`].
-    pub retries: u8,
-    /// Further statuses to retry on.
-    pub retry_on: Vec<u16>,
-    /// Instead of the provider's base URL.
-    pub base_url_override: Option<Url>,
-    /// Whether credentials follow a redirect to another origin; none asks the definition.
-    pub forward_headers_on_redirect: RedirectHeaders,
-    /// `Nango-Proxy-*` headers, prefix removed, each name once.
-    pub forwarded: Vec<(HeaderName, HeaderValue)>,
+/// What the operator decides about proxied calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether a base URL other than the provider's may be called.
+    pub base_url_override: BaseUrlOverride,
+    /// Longest body that is read whole, because it must be converted or signed, in bytes.
+    pub body_limit: usize,
+    /// Longest wait between attempts; a provider that asks for more has its answer passed on.
+    pub longest_wait: Duration,
 }
 
-/// Whether credentials follow a redirect to another origin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RedirectHeaders {
-    /// As the provider's definition says.
-    #[default]
-    AsDefined,
-    /// They do.
-    Forward,
-    /// They do not.
-    Withhold,
+/// Whether a base URL other than the provider's may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseUrlOverride {
+    /// By `Base-Url-Override`, an integration's own base URL, or an AWS connection's.
+    Allowed,
+    /// Not at all.
+    Refused,
 }
 
-/// Why there is no upstream response.
-#[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
-    /// No such integration.
-    #[error("no such integration")]
-    UnknownIntegration,
-    /// The integration's provider is not in the catalogue.
-    #[error("the integration's provider is not in the catalogue")]
-    UnknownProvider,
-    /// No such connection.
-    #[error("no such connection")]
-    UnknownConnection,
-    /// The credentials are not fit for use.
-    #[error(transparent)]
-    Credentials(ReadError),
-    /// The request cannot be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The body must be converted and is not what its type says.
-    #[error("the body is not valid JSON: {0}")]
-    InvalidJson(String),
-    /// The body must be converted and is too large for it.
-    #[error("the body is larger than {CONVERT_LIMIT} bytes")]
-    BodyTooLarge,
-    /// The target may not be reached.
-    #[error("{0}")]
-    Blocked(patchbay_outbound::Error),
-    /// The upstream did not answer.
-    #[error("{0}")]
-    Upstream(patchbay_outbound::Error),
-}
-
-impl From<ReadError> for ProxyError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::UnknownIntegration => Self::UnknownIntegration,
-            ReadError::UnknownConnection => Self::UnknownConnection,
-            other => Self::Credentials(other),
+impl Default for Settings {
+    /// Overrides allowed, 75 MiB, 10 minutes.
+    fn default() -> Self {
+        Self {
+            base_url_override: BaseUrlOverride::Allowed,
+            body_limit: 75 * 1024 * 1024,
+            longest_wait: Duration::from_mins(10),
         }
     }
 }
 
-impl From<patchbay_outbound::Error> for ProxyError {
-    fn from(error: patchbay_outbound::Error) -> Self {
-        if error.is_blocked() {
-            Self::Blocked(error)
+impl Proxy {
+    /// A proxy over this domain.
+    pub fn new(context: Arc<Context>, settings: Settings) -> Arc<Self> {
+        let clock = context.ambient.clock.clone();
+        Arc::new(Self {
+            egress: Egress::new(context.proxy_client.clone()),
+            budgets: Budgets::new(BudgetSettings::default(), clock),
+            context,
+            settings,
+        })
+    }
+
+    /// The domain it works on.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Sends the request with the connection's credentials and hands back the upstream's response: status, end-to-end
+    /// headers and body as they are. Dropping the future, or the body it gives, ends the exchange with the upstream.
+    pub async fn relay(&self, request: ProxyRequest) -> Result<Response<RelayBody>, ProxyError> {
+        let context = &self.context;
+        let ProxyRequest {
+            environment,
+            method,
+            target,
+            headers,
+            body,
+            controls,
+            upgrade,
+        } = request;
+        let mut log = match controls.logging {
+            Logging::Off => CallLog::silent(context),
+            Logging::On => {
+                let now = context.ambient.now();
+                CallLog::begin(
+                    context,
+                    CallRecord {
+                        id: OperationId(String::new()),
+                        attach: controls.operation.clone(),
+                        environment: environment.id,
+                        method: method.clone(),
+                        target: target.clone(),
+                        headers: HeaderMap::new(),
+                        integration: None,
+                        connections: Vec::new(),
+                        lines: Vec::new(),
+                        started_at: now,
+                        ended_at: now,
+                        ending: Ending::Abandoned,
+                    },
+                )
+            }
+        };
+        let wish = Wish {
+            environment,
+            method,
+            target,
+            body,
+            controls,
+            upgrade,
+        };
+        let logs_bodies = wish.environment.settings.proxy.log_bodies;
+        let outcome = self.attempt(wish, headers, &mut log).await;
+        let (response, ahead) = match outcome {
+            Ok(answer) => answer,
+            Err(error) => {
+                log.refused(&error);
+                return Err(error);
+            }
+        };
+        let (mut parts, incoming) = response.into_parts();
+        let shown = parts.headers.clone();
+        parts.headers = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let mut headers = HeaderMap::new();
+            upgrade::copy_handshake(&parts.headers, &mut headers);
+            headers
         } else {
-            Self::Upstream(error)
+            relayed(std::mem::take(&mut parts.headers))
+        };
+        let status = parts.status;
+        let kept = (status.as_u16() >= 400 || logs_bodies).then(Kept::default);
+        let body = RelayBody::new(ahead, incoming, status, shown, kept, log);
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// Finds everything the call needs, then attempts until an answer stands.
+    async fn attempt(
+        &self,
+        wish: Wish,
+        headers: HeaderMap,
+        log: &mut CallLog,
+    ) -> Result<(Response<ResponseBody>, Option<Bytes>), ProxyError> {
+        let context = &self.context;
+        let client = self.egress.client(&wish.environment);
+        if let Some(base) = &wish.controls.base_url_override {
+            self.permit_override(&wish.environment)?;
+            client.policy().check_url(base).map_err(ProxyError::Blocked)?;
+        }
+        let name = ConnectionName {
+            environment: wish.environment.id,
+            integration: wish.controls.provider_config_key.clone(),
+            connection: wish.controls.connection_id.clone(),
+        };
+        let integration = integrations::get(context, name.environment, &name.integration)
+            .await
+            .map_err(ReadError::from)?
+            .ok_or(ProxyError::UnknownIntegration)?;
+        if let Some(record) = log.record() {
+            record.integration = Some(integration.clone());
+        }
+        let connection = refresh::read(context, &name, Freshness::Usual).await?;
+        let provider = context
+            .catalogue
+            .get(integration.provider.as_str())
+            .ok_or(ProxyError::UnknownProvider)?;
+        let mut call = Relay {
+            proxy: self,
+            client,
+            name,
+            integration,
+            definition: &provider.definition,
+            log,
+            environment: wish.environment,
+            method: wish.method,
+            target: wish.target,
+            controls: wish.controls,
+            defaults: Vec::new(),
+            content_type: None,
+            whole: Bytes::new(),
+            upgrade: wish.upgrade.filter(|_| upgrade::is_asked_for(&headers)),
+            handshake: HeaderMap::new(),
+        };
+        call.note_connection(&connection);
+        let payload = call.prepare(&headers, wish.body, &connection).await?;
+        if let Some(record) = call.log.record() {
+            record.headers = headers;
+        }
+        call.run(connection, payload).await
+    }
+
+    fn permit_override(&self, environment: &Environment) -> Result<(), ProxyError> {
+        let refused = self.settings.base_url_override == BaseUrlOverride::Refused
+            || !environment.settings.proxy.base_url_override;
+        if refused {
+            Err(ProxyError::OverrideDisabled)
+        } else {
+            Ok(())
         }
     }
 }
 
-/// Sends the request with the connection's credentials and hands back the upstream's response: status, end-to-end
-/// headers and body as they are.
-pub async fn relay(
-    context: &Arc<Context>,
-    request: ProxyRequest,
-) -> Result<Response<ResponseBody>, ProxyError> {
-    let name = ConnectionName {
-        environment: request.environment,
-        integration: request.controls.provider_config_key.clone(),
-        connection: request.controls.connection_id.clone(),
-    };
-    let connection = refresh::read(context, &name, Freshness::Usual).await?;
-    let integration = integrations::get(context, name.environment, &name.integration)
-        .await
-        .map_err(ReadError::from)?
-        .ok_or(ProxyError::UnknownIntegration)?;
-    let (call, body) = Relay::prepare(context, request, name, integration, &connection).await?;
-    let response = call.run(connection, body).await?;
-    let (mut parts, body) = response.into_parts();
-    parts.headers = relayed(std::mem::take(&mut parts.headers));
-    Ok(Response::from_parts(parts, body))
+/// What the caller asks for, without its headers.
+struct Wish {
+    environment: Arc<Environment>,
+    method: Method,
+    target: String,
+    body: Body,
+    controls: Controls,
+    upgrade: Option<OnUpgrade>,
 }
 
 /// A call whose body is decided.
 struct Relay<'a> {
-    context: &'a Arc<Context>,
+    proxy: &'a Proxy,
+    client: Client,
     name: ConnectionName,
     integration: Arc<Integration>,
+    definition: &'a Definition,
+    log: &'a mut CallLog,
+    environment: Arc<Environment>,
     method: Method,
     target: String,
     controls: Controls,
@@ -174,208 +259,255 @@ struct Relay<'a> {
     content_type: Option<HeaderValue>,
     /// The whole body if it is at hand, for signatures.
     whole: Bytes,
+    /// The caller's connection, if it asks for another protocol.
+    upgrade: Option<OnUpgrade>,
+    /// Its handshake.
+    handshake: HeaderMap,
 }
 
-/// A request body that may be sent more than once, or not.
-enum Payload {
-    Nothing,
-    Whole(Bytes),
-    Stream(Replay),
+/// Where an attempt stands among the others.
+#[derive(Clone, Copy)]
+struct Turn {
+    number: u8,
+    waited: Duration,
 }
 
-impl Payload {
-    /// The body of the next attempt; `None` once what was streamed is gone.
-    fn next(&self) -> Option<Body> {
-        match self {
-            Self::Nothing => Some(Body::empty()),
-            Self::Whole(bytes) => Some(bytes.clone().into()),
-            Self::Stream(replay) => replay.body(),
+impl Relay<'_> {
+    fn note_connection(&mut self, connection: &Arc<Connection>) {
+        if let Some(record) = self.log.record() {
+            record.connections.push(connection.clone());
         }
     }
 
-    fn can_repeat(&self) -> bool {
-        match self {
-            Self::Nothing | Self::Whole(_) => true,
-            Self::Stream(replay) => replay.is_replayable(),
-        }
-    }
-}
-
-impl<'a> Relay<'a> {
+    /// Decides what becomes of the body, and which of the caller's headers go along.
     async fn prepare(
-        context: &'a Arc<Context>,
-        request: ProxyRequest,
-        name: ConnectionName,
-        integration: Arc<Integration>,
+        &mut self,
+        headers: &HeaderMap,
+        body: Body,
         connection: &Connection,
-    ) -> Result<(Self, Payload), ProxyError> {
-        let ProxyRequest {
-            method,
-            target,
-            headers,
-            body,
-            mut controls,
-            ..
-        } = request;
-        controls.forwarded.retain(|(name, _)| !is_framing(name));
-        let provider = context
-            .catalogue
-            .get(integration.provider.as_str())
-            .ok_or(ProxyError::UnknownProvider)?;
-        let given = headers.get(CONTENT_TYPE).cloned();
-        let wanted = controls
+    ) -> Result<Payload, ProxyError> {
+        let ambient = &self.proxy.context.ambient;
+        self.controls.forwarded.retain(|(name, _)| !is_framing(name));
+        let given = headers.get(CONTENT_TYPE);
+        let wanted = self
+            .controls
             .forwarded
             .iter()
             .find(|(name, _)| *name == CONTENT_TYPE)
-            .map(|(_, value)| value.clone());
-        let text = |value: &Option<HeaderValue>| {
-            value
-                .as_ref()
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
-        };
+            .map(|(_, value)| value);
+        let text =
+            |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (given_text, wanted_text) = (text(given), text(wanted));
         // An encoded body is passed on as it is: what it says cannot be read here.
         let is_encoded = headers
             .get(CONTENT_ENCODING)
             .is_some_and(|coding| coding != "identity");
-        let conversion = match conversion(text(&given).as_deref(), text(&wanted).as_deref()) {
+        let conversion = match conversion(given_text.as_deref(), wanted_text.as_deref()) {
             _ if is_encoded => Conversion::Pass,
             conversion => conversion,
         };
         // A form with parts is unreadable without the boundary it was written with.
-        let readable = !lacks_boundary(text(&wanted).as_deref()) || lacks_boundary(text(&given).as_deref());
-        let wanted = wanted.filter(|_| readable);
-        let subject = subject(&provider.definition, &integration, connection);
-        let injected = request::injected_body(&subject, &method, &context.ambient).filter(|_| !is_encoded);
+        let readable = !lacks_boundary(wanted_text.as_deref()) || lacks_boundary(given_text.as_deref());
+        let content_type = wanted.filter(|_| readable).or(given).cloned();
+        let subject = subject(self.definition, &self.integration, connection);
+        let injected = request::injected_body(&subject, &self.method, ambient).filter(|_| !is_encoded);
         // GET and HEAD have no body here (proxy §1); every other method keeps what it was given.
-        let (payload, content_type) = if method == Method::GET || method == Method::HEAD {
+        let (payload, content_type) = if self.method == Method::GET || self.method == Method::HEAD {
             (Payload::Nothing, None)
         } else if conversion == Conversion::Pass
             && injected.is_none()
-            && !request::reads_body(&provider.definition)
+            && !request::reads_body(self.definition)
         {
-            let payload = Payload::Stream(Replay::new(body, REPLAY_LIMIT));
-            (payload, wanted.clone().or(given))
+            self.defaults.extend(transfer(headers));
+            (Payload::Stream(Replay::new(body, REPLAY_LIMIT)), content_type)
         } else {
-            let (bytes, content_type) = convert(body, conversion, injected, wanted.clone().or(given)).await?;
+            let limit = self.proxy.settings.body_limit;
+            let (bytes, content_type) =
+                payload::convert(body, conversion, injected, content_type, limit, ambient).await?;
             (Payload::Whole(bytes), content_type)
         };
-        let whole = match &payload {
-            Payload::Whole(bytes) => bytes.clone(),
-            Payload::Nothing | Payload::Stream(_) => Bytes::new(),
-        };
-        let mut defaults = Vec::new();
+        self.whole = payload.whole();
         for name in [ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING] {
             // What the caller can read is what the upstream should send: its bytes come back as they are.
             if let Some(value) = headers.get(&name) {
-                defaults.push((name, value.clone()));
+                self.defaults.push((name, value.clone()));
             }
         }
         if let Some(content_type) = &content_type {
-            defaults.push((CONTENT_TYPE, content_type.clone()));
+            self.defaults.push((CONTENT_TYPE, content_type.clone()));
         }
-        controls.forwarded.retain(|(name, _)| *name != CONTENT_TYPE);
-        let relay = Self {
-            context,
-            name,
-            integration,
-            method,
-            target,
-            controls,
-            defaults,
-            content_type,
-            whole,
-        };
-        Ok((relay, payload))
+        self.content_type = content_type;
+        self.controls.forwarded.retain(|(name, _)| *name != CONTENT_TYPE);
+        if self.upgrade.is_some() {
+            upgrade::copy_handshake(headers, &mut self.handshake);
+        }
+        Ok(payload)
     }
 
-    /// Attempts until an answer stands.
+    /// Attempts until an answer stands. With it comes what was read of its body to find that out.
     async fn run(
-        &self,
+        &mut self,
         mut connection: Arc<Connection>,
         payload: Payload,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut attempt: u8 = 0;
+    ) -> Result<(Response<ResponseBody>, Option<Bytes>), ProxyError> {
+        let mut turn = Turn {
+            number: 0,
+            waited: Duration::ZERO,
+        };
         let mut renewed = false;
         loop {
             let Some(body) = payload.next() else {
-                return Err(ProxyError::BodyTooLarge);
+                return Err(ProxyError::BodyTooLarge(REPLAY_LIMIT));
             };
-            let outcome = self.send(&connection, body, &payload).await;
+            let outcome = self.send(&connection, body, &payload, turn).await;
             if let Ok(response) = &outcome
                 && response.status() == StatusCode::UNAUTHORIZED
                 && !renewed
+                && self.environment.settings.proxy.refresh_on_unauthorized
                 && payload.can_repeat()
-                && let Some(fresh) = self.renew(&connection).await
+                && let Some(fresh) =
+                    refresh::force_after_rejection(&self.proxy.context, &self.name, connection.generation)
+                        .await
             {
+                self.log.note("warn", || {
+                    "The provider answered 401: the credentials were refreshed, calling once more".to_owned()
+                });
+                self.note_connection(&fresh);
                 connection = fresh;
                 renewed = true;
                 continue;
             }
-            if attempt >= self.controls.retries.min(MAX_RETRIES) || !payload.can_repeat() {
-                return outcome;
-            }
-            let Some(wait) = self.wait_before_retry(&outcome, attempt) else {
-                return outcome;
+            let (outcome, ahead, wait) = self.next_wait(outcome, turn.number, &payload).await;
+            let Some(wait) = wait else {
+                let response = outcome?;
+                return Ok((self.switched(response), ahead));
             };
-            attempt += 1;
-            tracing::debug!(attempt, wait_ms = wait.as_millis(), "retrying a proxied call");
-            self.context.ambient.clock.sleep(wait).await;
-            connection = refresh::read(self.context, &self.name, Freshness::Usual).await?;
-        }
-    }
-
-    /// One forced refresh after an upstream's 401, if the credentials can be refreshed and were not just now.
-    async fn renew(&self, connection: &Connection) -> Option<Arc<Connection>> {
-        let now = self.context.ambient.now();
-        let settled = |at: Timestamp| at.checked_add(SETTLED).unwrap_or(Timestamp::MAX) < now;
-        let last = connection.refresh.last_success.unwrap_or(connection.created_at);
-        if connection.refresh.last_failure.is_some_and(|at| !settled(at)) || !settled(last) {
-            return None;
-        }
-        let fresh = refresh::read(self.context, &self.name, Freshness::Forced)
-            .await
-            .ok()?;
-        (fresh.generation != connection.generation).then_some(fresh)
-    }
-
-    fn wait_before_retry(
-        &self,
-        outcome: &Result<Response<ResponseBody>, ProxyError>,
-        attempt: u8,
-    ) -> Option<Duration> {
-        let asked = match outcome {
-            Ok(response) if self.is_retryable(response.status()) => {
-                backoff::retry_after(response.headers(), self.context.ambient.now())
+            drop((outcome, ahead));
+            turn = Turn {
+                number: turn.number + 1,
+                waited: wait,
+            };
+            self.proxy.context.ambient.clock.sleep(wait).await;
+            let fresh = refresh::read(&self.proxy.context, &self.name, Freshness::Usual).await?;
+            if fresh.generation != connection.generation {
+                self.note_connection(&fresh);
             }
-            Err(ProxyError::Upstream(error)) if error.is_retryable() => None,
-            _ => return None,
-        };
-        let usual = Duration::from_secs(3).saturating_mul(2_u32.saturating_pow(u32::from(attempt)));
-        let wait = asked.unwrap_or(usual.min(LONGEST_WAIT));
-        (wait <= LONGEST_WAIT).then_some(wait)
+            connection = fresh;
+        }
     }
 
-    fn is_retryable(&self, status: StatusCode) -> bool {
-        status.is_server_error()
-            || status == StatusCode::TOO_MANY_REQUESTS
-            || status == StatusCode::UNAUTHORIZED
-            || self.controls.retry_on.contains(&status.as_u16())
+    /// Whether another attempt follows, and after what wait (proxy §8).
+    async fn next_wait(
+        &mut self,
+        outcome: Result<Response<ResponseBody>, ProxyError>,
+        attempt: u8,
+        payload: &Payload,
+    ) -> (
+        Result<Response<ResponseBody>, ProxyError>,
+        Option<Bytes>,
+        Option<Duration>,
+    ) {
+        let most = self.controls.retries.min(MAX_RETRIES);
+        let ambient = &self.proxy.context.ambient;
+        let now = ambient.now();
+        let declared = &self.definition.proxy.retry;
+        let (reason, mut asked) = match &outcome {
+            _ if most == 0 => return (outcome, None, None),
+            Ok(response) => {
+                let headers = response.headers();
+                match retry::reason(declared, &self.controls.retry_on, response.status(), headers) {
+                    Some(reason) => (reason, retry::asked_by_headers(declared, headers, now)),
+                    None => return (outcome, None, None),
+                }
+            }
+            Err(ProxyError::Upstream(error)) if error.is_retryable() => (retry::Reason::Network, None),
+            Err(_) => return (outcome, None, None),
+        };
+        let skip = |log: &mut CallLog, why: &str| {
+            log.note("warn", || {
+                format!("Skipping retry HTTP call (reason: {reason}, {why}) [{attempt}/{most}]")
+            });
+        };
+        if attempt >= most {
+            skip(self.log, "no attempt is left");
+            return (outcome, None, None);
+        }
+        if !payload.can_repeat() {
+            skip(self.log, "the request body is too large to be sent again");
+            return (outcome, None, None);
+        }
+        let (outcome, ahead) = match (outcome, &declared.in_body) {
+            (Ok(response), Some(in_body)) if asked.is_none() => match read_ahead(response).await {
+                Ok((response, ahead)) => {
+                    let wait = retry::asked_by_body(in_body, &ahead, now);
+                    asked = wait.map(|wait| (wait, retry::Source::InBody));
+                    (Ok(response), Some(ahead))
+                }
+                Err(error) => (Err(error.into()), None),
+            },
+            (outcome, _) => (outcome, None),
+        };
+        let longest = self.proxy.settings.longest_wait;
+        let (wait, source) = match asked {
+            Some((wait, _)) if wait > longest => {
+                skip(self.log, "the provider asks for a longer wait than is made");
+                return (outcome, ahead, None);
+            }
+            Some((wait, source)) => (wait, source.to_string()),
+            None => {
+                let wait = retry::BACKOFF.half_jittered(u32::from(attempt), ambient.entropy.as_ref());
+                (wait.min(longest), String::new())
+            }
+        };
+        if !self.proxy.budgets.withdraw(&self.upstream()) {
+            skip(self.log, "too many retries of this upstream");
+            return (outcome, ahead, None);
+        }
+        self.log.note("warn", || {
+            let source = if source.is_empty() {
+                source
+            } else {
+                format!(", {source}")
+            };
+            format!(
+                "Retrying HTTP call (reason: {reason}{source}). Waiting for {}ms [{}/{most}]",
+                wait.as_millis(),
+                attempt + 1
+            )
+        });
+        (outcome, ahead, Some(wait))
+    }
+
+    /// Under which name retries are budgeted: the definition and, where callers choose the host, the host.
+    fn upstream(&self) -> String {
+        let chosen = self.controls.base_url_override.as_ref().and_then(Url::host_str);
+        match chosen {
+            Some(host) => host.to_owned(),
+            None => format!("{}:{}", self.integration.provider, self.integration.id),
+        }
+    }
+
+    /// Joins the connections after a 101.
+    fn switched(&mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(caller) = self.upgrade.take()
+            && let Some(upstream) = response.extensions_mut().remove::<OnUpgrade>()
+        {
+            upgrade::join(&self.proxy.context.ambient, caller, upstream);
+        }
+        response
     }
 
     /// One attempt, redirects followed.
     async fn send(
-        &self,
+        &mut self,
         connection: &Connection,
         body: Body,
         payload: &Payload,
+        turn: Turn,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let provider = self
-            .context
-            .catalogue
-            .get(self.integration.provider.as_str())
-            .ok_or(ProxyError::UnknownProvider)?;
-        let definition = &provider.definition;
+        let context = &self.proxy.context;
+        let definition = self.definition;
         let built = request::build(
             &subject(definition, &self.integration, connection),
             &Wanted {
@@ -387,11 +519,17 @@ impl<'a> Relay<'a> {
                 content_type: self.content_type.as_ref().and_then(|value| value.to_str().ok()),
                 body: &self.whole,
             },
-            &self.context.ambient,
+            &context.ambient,
         )?;
+        if matches!(built.base, BaseUrl::Connection | BaseUrl::Integration) {
+            self.proxy.permit_override(&self.environment)?;
+        }
+        if self.controls.retries > 0 && turn.number == 0 {
+            self.proxy.budgets.deposit(&self.upstream());
+        }
         let mut headers = HeaderMap::with_capacity(built.headers.len() + self.defaults.len() + 1);
         for (name, value) in &self.defaults {
-            headers.insert(name.clone(), value.clone());
+            headers.append(name.clone(), value.clone());
         }
         let mut secret = Vec::new();
         for header in built.headers {
@@ -410,69 +548,137 @@ impl<'a> Relay<'a> {
             .map(|pem| Identity::from_pem(pem.certificate.expose(), pem.private_key.expose()))
             .transpose()
             .map_err(|error| ProxyError::Upstream(error.into()))?;
-        let call = Call {
+        let mut call = Call {
             identity,
             ..Call::default()
         };
+        if self.upgrade.is_some() {
+            headers.extend(self.handshake.clone());
+            call.protocol = Protocol::Http1;
+        }
         let forward = match self.controls.forward_headers_on_redirect {
             RedirectHeaders::Forward => AcrossOrigins::Send,
             RedirectHeaders::AsDefined if definition.proxy.forward_headers_on_redirect => AcrossOrigins::Send,
             RedirectHeaders::AsDefined | RedirectHeaders::Withhold => AcrossOrigins::Withhold,
         };
+        let mut trace = Trace {
+            method: self.method.clone(),
+            url: built.url,
+            headers,
+            has_body: !matches!(payload, Payload::Nothing),
+            redirects: Vec::new(),
+        };
+        let started_at = context.ambient.now();
         let rules = Rules {
             credentials: Hidden::Named(&secret),
             headers: forward,
             body: AcrossOrigins::Send,
         };
-        self.follow(built.url, headers, body, payload, call, &rules).await
-    }
-
-    async fn follow(
-        &self,
-        mut url: Url,
-        mut headers: HeaderMap,
-        body: Body,
-        payload: &Payload,
-        mut call: Call,
-        rules: &Rules<'_>,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut method = self.method.clone();
-        let mut has_body = !matches!(payload, Payload::Nothing);
-        let mut next_body = Some(body);
-        for _ in 0..=MAX_REDIRECTS {
-            let mut request = Request::new(next_body.take().unwrap_or_default());
-            *request.method_mut() = method.clone();
-            *request.uri_mut() = uri_of(&url)?;
-            *request.headers_mut() = headers.clone();
-            let response = self.context.proxy_client.send_with(request, &call).await?;
-            let hop = Hop {
-                method: &method,
-                url: &url,
-                headers: &headers,
-                has_body,
-            };
-            let follow = match redirect::next(&hop, response.status(), response.headers(), rules) {
-                Ok(Next::Follow(follow)) => *follow,
-                // What cannot be followed is the answer.
-                Ok(Next::Stay) | Err(_) => return Ok(response),
-            };
-            if follow.keep_body {
-                let Some(body) = payload.next() else {
-                    return Ok(response);
-                };
-                next_body = Some(body);
-            }
-            if !follow.same_origin {
-                call.identity = None;
-            }
-            (method, url, headers, has_body) = (follow.method, follow.url, follow.headers, follow.keep_body);
+        let outcome = follow(&self.client, &mut trace, body, payload, call, &rules).await;
+        let most = self.controls.retries.min(MAX_RETRIES);
+        let secret_query = built.secret_query;
+        let ended_at = context.ambient.now();
+        if let Some(record) = self.log.record() {
+            record.lines.push(Line::Attempt(Box::new(Attempt {
+                method: trace.method,
+                url: trace.url,
+                headers: trace.headers,
+                secret_headers: secret,
+                secret_query: secret_query
+                    .into_iter()
+                    .map(std::borrow::Cow::into_owned)
+                    .collect(),
+                redirects: trace.redirects,
+                outcome: match &outcome {
+                    Ok(response) => Ok((response.status(), response.headers().clone())),
+                    Err(error) => Err(AttemptFailure {
+                        code: error.code(),
+                        message: error.to_string(),
+                    }),
+                },
+                number: turn.number,
+                most,
+                waited: turn.waited,
+                started_at,
+                ended_at,
+            })));
         }
-        Err(patchbay_outbound::Error::TooManyRedirects { limit: MAX_REDIRECTS }.into())
+        outcome
     }
 }
 
+/// The request of the current hop, and how it came about.
+struct Trace {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    has_body: bool,
+    redirects: Vec<(StatusCode, Url)>,
+}
+
+async fn follow(
+    client: &Client,
+    trace: &mut Trace,
+    body: Body,
+    payload: &Payload,
+    mut call: Call,
+    rules: &Rules<'_>,
+) -> Result<Response<ResponseBody>, ProxyError> {
+    let mut next_body = Some(body);
+    for _ in 0..=MAX_REDIRECTS {
+        let mut request = Request::new(next_body.take().unwrap_or_default());
+        *request.method_mut() = trace.method.clone();
+        *request.uri_mut() = uri_of(&trace.url)?;
+        *request.headers_mut() = trace.headers.clone();
+        let response = client.send_with(request, &call).await?;
+        let hop = Hop {
+            method: &trace.method,
+            url: &trace.url,
+            headers: &trace.headers,
+            has_body: trace.has_body,
+        };
+        let follow = match redirect::next(&hop, response.status(), response.headers(), rules) {
+            Ok(Next::Follow(follow)) => *follow,
+            // What cannot be followed is the answer.
+            Ok(Next::Stay) | Err(_) => return Ok(response),
+        };
+        if follow.keep_body {
+            let Some(body) = payload.next() else {
+                return Ok(response);
+            };
+            next_body = Some(body);
+        }
+        if !follow.same_origin {
+            call.identity = None;
+        }
+        let left = std::mem::replace(&mut trace.url, follow.url);
+        trace.redirects.push((response.status(), left));
+        trace.method = follow.method;
+        trace.headers = follow.headers;
+        trace.has_body = follow.keep_body;
+    }
+    Err(patchbay_outbound::Error::TooManyRedirects { limit: MAX_REDIRECTS }.into())
+}
+
+/// Reads the beginning of a failed answer, for what it says about waiting.
+async fn read_ahead(
+    response: Response<ResponseBody>,
+) -> Result<(Response<ResponseBody>, Bytes), patchbay_outbound::Error> {
+    let (parts, mut body) = response.into_parts();
+    let mut read = Vec::new();
+    while read.len() < WAIT_IN_BODY {
+        let Some(frame) = body.frame().await.transpose()? else {
+            break;
+        };
+        if let Ok(data) = frame.into_data() {
+            read.extend_from_slice(&data);
+        }
+    }
+    Ok((Response::from_parts(parts, body), read.into()))
+}
+
 fn subject<'a>(
-    definition: &'a patchbay_catalog::Definition,
+    definition: &'a Definition,
     integration: &'a Integration,
     connection: &'a Connection,
 ) -> Subject<'a> {
@@ -483,63 +689,5 @@ fn subject<'a>(
         connection_config: &connection.connection_config,
         connection_id: connection.connection_id.as_str(),
         metadata: connection.metadata.as_ref(),
-    }
-}
-
-/// Reads a body whole, converts it, and merges what the definition injects: injected keys win.
-async fn convert(
-    body: Body,
-    conversion: Conversion,
-    injected: Option<serde_json::Map<String, Value>>,
-    content_type: Option<HeaderValue>,
-) -> Result<(Bytes, Option<HeaderValue>), ProxyError> {
-    let limited = http_body_util::Limited::new(body, CONVERT_LIMIT);
-    let bytes = limited
-        .collect()
-        .await
-        .map_err(|_| ProxyError::BodyTooLarge)?
-        .to_bytes();
-    let json = HeaderValue::from_static("application/json");
-    let parse = |bytes: &[u8]| match serde_json::from_slice::<Value>(bytes) {
-        Ok(Value::Object(object)) => Ok(Some(object)),
-        Ok(_) => Ok(None),
-        Err(_) if bytes.is_empty() => Ok(Some(serde_json::Map::new())),
-        Err(error) => Err(ProxyError::InvalidJson(error.to_string())),
-    };
-    let (bytes, content_type) = match conversion {
-        Conversion::Pass => (bytes, content_type),
-        Conversion::FormToJson => (form_to_json(&bytes).into(), Some(json.clone())),
-        Conversion::JsonToForm => match parse(&bytes)? {
-            Some(object) => (json_to_form(&object).into(), content_type),
-            None => (bytes, content_type),
-        },
-    };
-    let Some(injected) = injected else {
-        return Ok((bytes, content_type));
-    };
-    let essence = content_type
-        .as_ref()
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("application/json");
-    if essence.starts_with("application/x-www-form-urlencoded") {
-        let mut form = String::from_utf8_lossy(&bytes).into_owned();
-        if !form.is_empty() {
-            form.push('&');
-        }
-        form.push_str(&json_to_form(&injected));
-        return Ok((form.into(), content_type));
-    }
-    if !essence.starts_with("application/json") {
-        return Ok((bytes, content_type));
-    }
-    match parse(&bytes)? {
-        Some(mut object) => {
-            object.extend(injected);
-            Ok((
-                Value::Object(object).to_string().into(),
-                Some(content_type.unwrap_or(json)),
-            ))
-        }
-        None => Ok((bytes, content_type)),
     }
 }

@@ -1,5 +1,5 @@
 //! The switches from outside the process: `GET` and `PUT /admin/behaviours`, `GET /admin/state`,
-//! `POST /admin/revoke-all`, `POST /admin/expire-access-tokens`, `POST /admin/gates/<hold|release>/<gate>`.
+//! `GET` and `PUT /admin/clients/<id>` (`{"secret", "behaviours"}`, and what it asked), `POST /admin/revoke-all`, `POST /admin/expire-access-tokens`, `POST /admin/gates/<hold|release>/<gate>`.
 
 use std::sync::Arc;
 
@@ -11,11 +11,12 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::behaviour::{Behaviours, Gate, Grant};
-use crate::server::State;
+use crate::server::{RegisteredClient, State};
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
         .route("/admin/behaviours", get(show).put(set))
+        .route("/admin/clients/{id}", get(show_client).put(set_client))
         .route("/admin/state", get(observe))
         .route("/admin/revoke-all", post(revoke_all))
         .route("/admin/expire-access-tokens", post(expire))
@@ -36,6 +37,33 @@ async fn set(Injected(state): Injected<Arc<State>>, body: bytes::Bytes) -> Respo
     }
 }
 
+async fn show_client(Injected(state): Injected<Arc<State>>, Path(id): Path<String>) -> Response {
+    if !state.has_client(&id) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let behaviours = state.with_behaviours(Some(&id), |behaviours| behaviours.clone());
+    let log = state.log();
+    let requests: Vec<_> = log
+        .iter()
+        .filter(|request| request.client.as_deref() == Some(&*id))
+        .collect();
+    Json(json!({ "behaviours": behaviours, "token_requests": requests })).into_response()
+}
+
+async fn set_client(
+    Injected(state): Injected<Arc<State>>,
+    Path(id): Path<String>,
+    body: bytes::Bytes,
+) -> Response {
+    match serde_json::from_slice::<RegisteredClient>(&body) {
+        Ok(client) => {
+            state.register(&id, client);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    }
+}
+
 async fn observe(Injected(state): Injected<Arc<State>>) -> Response {
     Json(json!({ "counts": state.counts(), "token_requests": &*state.log() })).into_response()
 }
@@ -46,8 +74,7 @@ async fn revoke_all(Injected(state): Injected<Arc<State>>) -> StatusCode {
 }
 
 async fn expire(Injected(state): Injected<Arc<State>>) -> StatusCode {
-    let now = state.api_now();
-    state.tokens().expire_access(now);
+    state.tokens().expire_access(jiff::Timestamp::MIN);
     StatusCode::NO_CONTENT
 }
 

@@ -25,6 +25,7 @@ use crate::behaviour::Failure;
 use crate::data::{COMPANY, Collection};
 use crate::oauth::{cut, failed, halved, parse, text, value};
 use crate::server::State;
+use crate::token::{garbage, page};
 use crate::tokens::Bearer;
 use crate::{API_KEY, BASIC_PASSWORD, BASIC_USER};
 
@@ -264,7 +265,9 @@ fn enter(state: &State, headers: &HeaderMap, query: Option<&str>) -> Result<Call
         }
     };
     match failure {
-        None | Some(Failure::None) => {}
+        None | Some(Failure::None | Failure::Slow { .. } | Failure::Hang) => {}
+        Some(Failure::Html { status }) => return Err(Box::new(page(status))),
+        Some(Failure::Garbage) => return Err(Box::new(garbage())),
         Some(Failure::Status { status, retry_after }) => return Err(Box::new(failed(status, retry_after))),
         Some(Failure::InvalidGrant) => return Err(Box::new(unauthorized("refused by order"))),
         Some(Failure::Cut | Failure::LostAnswer) => return Err(Box::new(cut())),
@@ -287,7 +290,8 @@ fn enter(state: &State, headers: &HeaderMap, query: Option<&str>) -> Result<Call
     }
     let header = text(headers, &AUTHORIZATION).unwrap_or_default();
     if let Some(token) = header.strip_prefix("Bearer ") {
-        let now = state.api_now();
+        let client = state.tokens().client_of(token);
+        let now = state.api_now(client.as_deref());
         return match state.tokens().check(token, now) {
             Ok(Bearer::Person { scope }) => Ok(Caller {
                 via: "oauth2",

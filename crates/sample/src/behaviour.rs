@@ -12,22 +12,26 @@ pub enum Grant {
     RefreshToken,
     /// The client's own token.
     ClientCredentials,
+    /// Anything a client that does not speak OAuth sends to be let in.
+    Login,
 }
 
 impl Grant {
     /// All of them.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::AuthorizationCode,
         Self::RefreshToken,
         Self::ClientCredentials,
+        Self::Login,
     ];
 
-    /// The `grant_type` parameter.
+    /// The `grant_type` parameter, and the name in gates.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AuthorizationCode => "authorization_code",
             Self::RefreshToken => "refresh_token",
             Self::ClientCredentials => "client_credentials",
+            Self::Login => "login",
         }
     }
 
@@ -36,7 +40,7 @@ impl Grant {
     }
 }
 
-/// How the whole provider behaves.
+/// How the whole provider behaves, or how it behaves to one client.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviours {
@@ -48,8 +52,14 @@ pub struct Behaviours {
     pub refresh_token: TokenBehaviour,
     /// Answers to `grant_type=client_credentials`.
     pub client_credentials: TokenBehaviour,
-    /// What to do wrong on the next API requests, one each.
+    /// Answers to logins.
+    pub login: TokenBehaviour,
+    /// What to do wrong on the next API requests, one each. `Slow` and `Hang` are the token endpoint's; the API has
+    /// `/slow` for that.
     pub api_failures: Vec<Failure>,
+    /// How many seconds the token endpoint's clock is ahead of ours, which shows where it names an end and not a life.
+    /// Negative: behind.
+    pub token_clock_skew_seconds: i64,
     /// How many seconds the API's clock is ahead of the token endpoint's: tokens are refused that much before their
     /// announced end. Negative: after it.
     pub clock_skew_seconds: i64,
@@ -62,6 +72,7 @@ impl Behaviours {
             Grant::AuthorizationCode => &mut self.authorization_code,
             Grant::RefreshToken => &mut self.refresh_token,
             Grant::ClientCredentials => &mut self.client_credentials,
+            Grant::Login => &mut self.login,
         }
     }
 }
@@ -151,6 +162,14 @@ pub enum Expiry {
     Milliseconds,
     /// `"expires_at": 1767323105`.
     Absolute,
+    /// `"expires_at": 1767323105000`.
+    AbsoluteMilliseconds,
+    /// `"expires_at": "2026-01-02T03:05:05Z"`.
+    Iso,
+    /// `"expires_at": "0:01:00"`, days, hours and minutes from now.
+    Relative,
+    /// `"expires_on": 1767323105`, which no standard knows.
+    OtherName,
     /// Not at all.
     Absent,
 }
@@ -195,6 +214,20 @@ pub enum Failure {
     },
     /// `400 {"error":"invalid_grant"}`; nothing is issued or revoked.
     InvalidGrant,
+    /// A page in HTML, as gateways send; nothing is issued.
+    Html {
+        /// 200, 403, 503 …
+        status: u16,
+    },
+    /// A success whose body is no JSON; nothing is issued.
+    Garbage,
+    /// The tokens are issued and answered, but only after so long.
+    Slow {
+        /// By the provider's clock.
+        seconds: u32,
+    },
+    /// No answer, however long the client waits; nothing is issued.
+    Hang,
     /// The connection ends without an answer; nothing is issued.
     Cut,
     /// The tokens are issued, then the connection ends without an answer.

@@ -16,6 +16,8 @@ pub struct Counts {
     pub token_refresh: u64,
     /// `grant_type=client_credentials`.
     pub token_client_credentials: u64,
+    /// Logins of clients that do not speak OAuth.
+    pub token_login: u64,
     /// Token requests of no known grant.
     pub token_other: u64,
     /// Revocations.
@@ -33,7 +35,11 @@ pub struct Counts {
 impl Counts {
     /// All token requests.
     pub fn token(&self) -> u64 {
-        self.token_code + self.token_refresh + self.token_client_credentials + self.token_other
+        self.token_code
+            + self.token_refresh
+            + self.token_client_credentials
+            + self.token_login
+            + self.token_other
     }
 }
 
@@ -42,6 +48,8 @@ impl Counts {
 pub struct TokenRequest {
     /// When it arrived.
     pub at: Timestamp,
+    /// The client, if it said who it is.
+    pub client: Option<String>,
     /// Which grant, if a known one.
     pub grant: Option<Grant>,
     /// All parameters, in the order sent.

@@ -16,6 +16,7 @@ mod hooks;
 mod oauth;
 mod probe;
 mod server;
+mod token;
 mod tokens;
 
 pub use behaviour::{
@@ -24,7 +25,7 @@ pub use behaviour::{
 };
 pub use counts::{Counts, TokenRequest};
 pub use hooks::{HookAnswer, Received};
-pub use server::{Options, SampleHandle, serve};
+pub use server::{Options, RegisteredClient, SampleHandle, serve};
 
 /// The registered OAuth client.
 pub const CLIENT_ID: &str = "sample-client";

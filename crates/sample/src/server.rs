@@ -20,12 +20,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::behaviour::{Behaviours, Failure, Gate, Grant, TokenBehaviour};
 use crate::counts::{Counts, TokenRequest};
 use crate::data::Data;
 use crate::hooks::{Hook, HookAnswer, Received};
 use crate::tokens::{Tokens, World};
-use crate::{admin, api, hooks, oauth, probe};
+use crate::{CLIENT_ID, CLIENT_SECRET, admin, api, hooks, oauth, probe, token};
 
 /// How a sample provider starts.
 #[derive(Clone, Debug)]
@@ -73,12 +75,23 @@ pub(crate) struct State {
     pub(crate) options: Options,
     pub(crate) base_url: String,
     behaviours: Mutex<Behaviours>,
+    clients: Mutex<HashMap<String, RegisteredClient>>,
     tokens: Mutex<Tokens>,
     data: Mutex<Data>,
     log: Mutex<Vec<TokenRequest>>,
     hooks: watch::Sender<HashMap<String, Hook>>,
     counts: watch::Sender<Counts>,
     closed: watch::Sender<HashSet<Gate>>,
+}
+
+/// A client beside the one that is always there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegisteredClient {
+    /// Its secret; none for a public client (RFC 6749 §2.1).
+    pub secret: Option<String>,
+    /// How the provider behaves to it.
+    pub behaviours: Behaviours,
 }
 
 /// Marks a response that is not to be sent: the connection ends instead.
@@ -96,6 +109,13 @@ pub fn serve(listener: TcpListener, ambient: &Ambient, options: Options) -> io::
         .to_owned();
     let state = Arc::new(State {
         behaviours: Mutex::new(options.behaviours.clone()),
+        clients: Mutex::new(HashMap::from([(
+            CLIENT_ID.to_owned(),
+            RegisteredClient {
+                secret: Some(CLIENT_SECRET.to_owned()),
+                behaviours: Behaviours::default(),
+            },
+        )])),
         tokens: Mutex::default(),
         data: Mutex::new(Data::new()),
         log: Mutex::default(),
@@ -108,6 +128,7 @@ pub fn serve(listener: TcpListener, ambient: &Ambient, options: Options) -> io::
     });
     let router = Router::new()
         .merge(oauth::routes())
+        .merge(token::routes())
         .merge(api::routes())
         .merge(probe::routes())
         .merge(hooks::routes())
@@ -165,10 +186,12 @@ impl State {
         self.ambient.now()
     }
 
-    /// The API's clock, which may differ from the token endpoint's.
-    pub(crate) fn api_now(&self) -> Timestamp {
-        let skew = SignedDuration::from_secs(self.behaviours().clock_skew_seconds);
-        self.now().checked_add(skew).unwrap_or(Timestamp::MAX)
+    /// The API's clock, which may differ from the token endpoint's, as `client` experiences it.
+    pub(crate) fn api_now(&self, client: Option<&str>) -> Timestamp {
+        let skew = self.with_behaviours(client, |behaviours| behaviours.clock_skew_seconds);
+        self.now()
+            .checked_add(SignedDuration::from_secs(skew))
+            .unwrap_or(Timestamp::MAX)
     }
 
     pub(crate) fn world(&self) -> World<'_> {
@@ -181,6 +204,39 @@ impl State {
 
     pub(crate) fn behaviours(&self) -> MutexGuard<'_, Behaviours> {
         lock(&self.behaviours)
+    }
+
+    /// Reads or changes how the provider behaves to `client`.
+    pub(crate) fn with_behaviours<T>(
+        &self,
+        client: Option<&str>,
+        act: impl FnOnce(&mut Behaviours) -> T,
+    ) -> T {
+        let mut clients = lock(&self.clients);
+        match client
+            .filter(|id| *id != CLIENT_ID)
+            .and_then(|id| clients.get_mut(id))
+        {
+            Some(registered) => act(&mut registered.behaviours),
+            None => act(&mut self.behaviours()),
+        }
+    }
+
+    /// Whether there is such a client, and this is its secret.
+    pub(crate) fn knows(&self, client: &str, secret: Option<&str>) -> bool {
+        let clients = lock(&self.clients);
+        clients.get(client).is_some_and(|known| match &known.secret {
+            Some(known) => secret == Some(known),
+            None => secret.is_none_or(str::is_empty),
+        })
+    }
+
+    pub(crate) fn has_client(&self, client: &str) -> bool {
+        lock(&self.clients).contains_key(client)
+    }
+
+    pub(crate) fn register(&self, id: &str, client: RegisteredClient) {
+        lock(&self.clients).insert(id.to_owned(), client);
     }
 
     pub(crate) fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -245,6 +301,33 @@ impl SampleHandle {
         change(self.state.behaviours().of(grant));
     }
 
+    /// Registers a client, or replaces one.
+    pub fn register(&self, id: &str, client: RegisteredClient) {
+        self.state.register(id, client);
+    }
+
+    /// Changes how the provider behaves to one client. To one that is not registered: to all that have no behaviour of
+    /// their own.
+    pub fn behave_to(&self, client: &str, change: impl FnOnce(&mut Behaviours)) {
+        self.state.with_behaviours(Some(client), change);
+    }
+
+    /// One client's token requests so far, in order of arrival.
+    pub fn requests_of(&self, client: &str) -> Vec<TokenRequest> {
+        let log = self.state.log();
+        log.iter()
+            .filter(|request| request.client.as_deref() == Some(client))
+            .cloned()
+            .collect()
+    }
+
+    /// Waits until one client has made at least `count` token requests.
+    pub async fn wait_for_requests_of(&self, client: &str, count: usize) {
+        let mut counts = self.state.counts.subscribe();
+        // The sender lives as long as this handle.
+        let _ = counts.wait_for(|_| self.requests_of(client).len() >= count).await;
+    }
+
     /// Makes the next requests of a grant go wrong, one after the other.
     pub fn fail_next(&self, grant: Grant, failures: impl IntoIterator<Item = Failure>) {
         self.behave_for(grant, |behaviour| behaviour.next_failures.extend(failures));
@@ -287,14 +370,41 @@ impl SampleHandle {
 
     /// Makes every access token expire now; refresh tokens stay.
     pub fn expire_access_tokens(&self) {
-        let now = self.state.api_now();
-        self.state.tokens().expire_access(now);
+        // So long ago that no skew of a client's clock brings them back.
+        self.state.tokens().expire_access(Timestamp::MIN);
+    }
+
+    /// Loses the newest refresh token of every grant: a rotation that never took hold.
+    pub fn forget_newest_refresh_tokens(&self) {
+        self.state.tokens().forget_newest();
     }
 
     /// Issues tokens as if a person had gone through the page: the JSON of the token endpoint's answer, for tests that
     /// import a connection.
     pub fn issue(&self, scope: &str) -> serde_json::Value {
-        oauth::issue_directly(&self.state, scope)
+        self.issue_to(CLIENT_ID, scope)
+    }
+
+    /// [`SampleHandle::issue`] for another client.
+    pub fn issue_to(&self, client: &str, scope: &str) -> serde_json::Value {
+        token::issue_directly(&self.state, client, scope)
+    }
+
+    /// A client's own token, as if it had asked for one.
+    pub fn issue_client_token(&self, client: &str) -> serde_json::Value {
+        token::issue_client_token(&self.state, client)
+    }
+
+    /// Whether the API takes this access token now.
+    pub fn accepts(&self, access_token: &str) -> bool {
+        let client = self.state.tokens().client_of(access_token);
+        let now = self.state.api_now(client.as_deref());
+        self.state.tokens().check(access_token, now).is_ok()
+    }
+
+    /// Revokes the grant of a refresh token, as its person does in their account's settings.
+    pub fn revoke(&self, refresh_token: &str) {
+        self.state.tokens().revoke(refresh_token);
     }
 
     /// Sets how `/hooks/<name>` answers the next deliveries; 200 after that.

@@ -22,6 +22,7 @@ pub(crate) struct Tokens {
 /// What the person approved.
 #[derive(Clone, Debug)]
 pub(crate) struct Approval {
+    pub(crate) client: String,
     pub(crate) redirect_uri: String,
     pub(crate) scope: String,
     /// PKCE: method and challenge.
@@ -37,6 +38,7 @@ struct Code {
 
 #[derive(Debug)]
 struct Family {
+    client: String,
     scope: String,
     revoked: bool,
     /// The newest tokens.
@@ -54,6 +56,7 @@ struct Refresh {
 struct Access {
     /// `None`: the client's own.
     family: Option<usize>,
+    client: String,
     scope: String,
     expires: Timestamp,
 }
@@ -106,6 +109,7 @@ impl Tokens {
 
     pub(crate) fn exchange(
         &mut self,
+        client: &str,
         code: &str,
         redirect_uri: Option<&str>,
         verifier: Option<&str>,
@@ -115,6 +119,9 @@ impl Tokens {
         let Some(known) = self.codes.get(code) else {
             return Err(Refused("invalid_grant", "unknown code"));
         };
+        if known.approval.client != client {
+            return Err(Refused("invalid_grant", "the code was made for another client"));
+        }
         if let Some(family) = known.family {
             self.families[family].revoked = true;
             return Err(Refused(
@@ -140,6 +147,7 @@ impl Tokens {
         let scope = known.approval.scope.clone();
         let family = self.families.len();
         self.families.push(Family {
+            client: client.to_owned(),
             scope,
             revoked: false,
             refresh: None,
@@ -153,6 +161,7 @@ impl Tokens {
 
     pub(crate) fn refresh(
         &mut self,
+        client: &str,
         token: &str,
         behaviour: &TokenBehaviour,
         world: World<'_>,
@@ -162,6 +171,9 @@ impl Tokens {
         };
         let number = known.family;
         let family = &mut self.families[number];
+        if family.client != client {
+            return Err(Refused("invalid_grant", "the refresh token is another client's"));
+        }
         if family.revoked {
             return Err(Refused("invalid_grant", "the grant was revoked"));
         }
@@ -210,13 +222,14 @@ impl Tokens {
         })
     }
 
-    pub(crate) fn client_token(&mut self, scope: &str, world: World<'_>) -> Issued {
+    pub(crate) fn client_token(&mut self, client: &str, scope: &str, world: World<'_>) -> Issued {
         let access = random("sample_cc_", world.entropy);
         let expires = later(world.now, world.life);
         self.access.insert(
             access.clone(),
             Access {
                 family: None,
+                client: client.to_owned(),
                 scope: scope.to_owned(),
                 expires,
             },
@@ -228,6 +241,11 @@ impl Tokens {
             life: world.life,
             scope: scope.to_owned(),
         }
+    }
+
+    /// Whose access token it is.
+    pub(crate) fn client_of(&self, access: &str) -> Option<String> {
+        self.access.get(access).map(|known| known.client.clone())
     }
 
     pub(crate) fn check(&self, access: &str, now: Timestamp) -> Result<Bearer, &'static str> {
@@ -263,6 +281,15 @@ impl Tokens {
         self.access.values_mut().for_each(|access| access.expires = now);
     }
 
+    /// Loses the newest refresh token of every grant, as a database does that falls back on a replica.
+    pub(crate) fn forget_newest(&mut self) {
+        for family in &mut self.families {
+            if let Some(newest) = family.refresh.take() {
+                self.refresh.remove(&newest);
+            }
+        }
+    }
+
     fn mint(&mut self, number: usize, with_refresh: bool, world: World<'_>) -> Issued {
         let family = &mut self.families[number];
         let access = random("sample_at_", world.entropy);
@@ -271,6 +298,7 @@ impl Tokens {
             access.clone(),
             Access {
                 family: Some(number),
+                client: family.client.clone(),
                 scope: family.scope.clone(),
                 expires,
             },

@@ -6,41 +6,31 @@
 
 mod list;
 mod refresh;
+mod rows;
+mod write;
 
-use patchbay_types::connections::{
-    AuthOperation, Change, Connection, ConnectionError, ConnectionPatch, ConnectionUpsert, RefreshCause,
-    RefreshState,
-};
+use patchbay_types::connections::{AuthOperation, Change, Connection, ConnectionPatch, ConnectionUpsert};
 use patchbay_types::{
-    ConnectionId, ConnectionRowId, Credentials, EnvironmentId, IntegrationId, JsonMap, OperationId, Tags,
-    Timestamp,
+    ConnectionId, ConnectionRowId, EnvironmentId, IntegrationId, JsonMap, OperationId, Timestamp,
 };
 
 pub use list::list;
 pub use refresh::{
-    FailureSaved, RefreshSaved, StaleConnection, StaleCursor, forget_expired_previous_tokens,
-    save_refresh_failure, save_refreshed, stale_page,
+    FailureSaved, RefreshSaved, StaleConnection, StaleCursor, TestSaved, failing_page,
+    forget_expired_previous_tokens, remember_reminder, save_refresh_failure, save_refreshed, save_tested,
+    stale_page, unrefreshed_page,
 };
 
 use crate::columns::{
-    Binds, Columns, corrupt, for_update, open_json, open_secret, padded, params, seal_json, search_column,
-    text, text_opt, to_json,
+    Binds, Columns, for_update, open_json, padded, params, seal_json, text, text_opt, to_json,
 };
-use crate::db::{DbError, Row, Tx, Value};
-use crate::end_users;
+use crate::db::{DbError, Tx, Value};
+pub(crate) use rows::read_cause;
+use rows::{Seal, find_where};
+use write::{STORED, Stored, insert, lock_by_name, merged, replace, replace_tag_rows, search};
 
 /// Most rows one statement names.
 const CHUNK: usize = 512;
-
-const COLUMNS: &str = "c.id, c.environment_id, c.integration_id, i.unique_key, i.provider, c.connection_id, \
-                       c.credentials, c.connection_config, c.metadata, c.tags, c.webhook_url_override, \
-                       c.generation, c.credentials_expires_at, c.last_refresh_success, c.last_refresh_failure, \
-                       c.refresh_attempts, c.refresh_exhausted, c.refresh_cause, c.previous_refresh_token, \
-                       c.previous_refresh_token_until, c.last_fetched_at, c.created_at, c.updated_at";
-
-const JOINS: &str = "JOIN integration i ON i.id = c.integration_id \
-                     LEFT JOIN end_user u ON u.id = c.end_user \
-                     LEFT JOIN connection_error x ON x.connection = c.id";
 
 /// A live connection by the names the wire uses, with its credentials. One statement.
 pub async fn find(
@@ -58,6 +48,32 @@ pub async fn find(
 /// A live connection by its row, with its credentials.
 pub async fn find_by_row(tx: &mut Tx, id: ConnectionRowId) -> Result<Option<Connection>, DbError> {
     find_where(tx, "c.id = $1 AND c.deleted_at IS NULL", &params![id]).await
+}
+
+/// A page of an integration's live connections with what their `connection_config` says, oldest row first, those after
+/// `after`. For the rare question that only a sealed setting answers.
+pub async fn configs(
+    tx: &mut Tx,
+    integration: IntegrationId,
+    after: ConnectionRowId,
+    limit: u32,
+) -> Result<Vec<(ConnectionRowId, JsonMap)>, DbError> {
+    let rows = tx
+        .query(
+            "SELECT id, environment_id, connection_id, connection_config FROM connection
+             WHERE integration_id = $1 AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3",
+            &params![integration, after, limit],
+        )
+        .await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let (id, environment) = (columns.next()?, columns.next::<EnvironmentId>()?);
+        let seal = Seal::new(integration, &columns.next::<ConnectionId>()?);
+        let config = open_json(tx, environment, &seal.connection_config, &columns.bytes()?).await?;
+        found.push((id, config));
+    }
+    Ok(found)
 }
 
 /// The row of a live connection of an integration.
@@ -217,12 +233,13 @@ pub async fn set_metadata(
     Ok(MetadataSaved::Saved)
 }
 
-/// Merges `changes` over the connection config of a live connection, key by key, and answers the result; `None`
-/// if there is no such connection.
-pub async fn merge_connection_config(
+/// Merges `changes` over the connection config of a live connection, key by key, without the keys `removed`, and
+/// answers the result; `None` if there is no such connection.
+pub async fn change_connection_config(
     tx: &mut Tx,
     id: ConnectionRowId,
     changes: &JsonMap,
+    removed: &[String],
 ) -> Result<Option<JsonMap>, DbError> {
     let sql = format!(
         "SELECT environment_id, integration_id, connection_id, connection_config FROM connection \
@@ -236,7 +253,8 @@ pub async fn merge_connection_config(
     let environment: EnvironmentId = columns.next()?;
     let seal = Seal::new(columns.next()?, &columns.next::<ConnectionId>()?);
     let stored: JsonMap = open_json(tx, environment, &seal.connection_config, &columns.bytes()?).await?;
-    let config = merged(stored, changes);
+    let mut config = merged(stored, changes);
+    config.retain(|key, _| !removed.contains(key));
     let sealed = seal_json(tx, environment, &seal.connection_config, &config).await?;
     tx.execute(
         "UPDATE connection SET connection_config = $2, updated_at = $3 WHERE id = $1",
@@ -358,7 +376,12 @@ pub(crate) async fn soft_delete_of_environment(tx: &mut Tx, id: EnvironmentId) -
 }
 
 /// Tables whose rows end with the life of their connection.
-const DEPENDENTS: [&str; 3] = ["connection_tag", "connection_error", "refresh_intent"];
+const DEPENDENTS: [&str; 4] = [
+    "connection_tag",
+    "connection_error",
+    "refresh_intent",
+    "provider_step",
+];
 
 async fn soft_delete_where(tx: &mut Tx, condition: &str, owner: Value) -> Result<(), DbError> {
     for table in DEPENDENTS {
@@ -371,348 +394,4 @@ async fn soft_delete_where(tx: &mut Tx, condition: &str, owner: Value) -> Result
     let sql = format!("UPDATE connection SET deleted_at = $2 WHERE {condition} AND deleted_at IS NULL");
     tx.execute(&sql, &[owner, tx.now().into()]).await?;
     Ok(())
-}
-
-async fn find_where(tx: &mut Tx, condition: &str, params: &[Value]) -> Result<Option<Connection>, DbError> {
-    let sql = format!(
-        "SELECT {COLUMNS}, {}, x.kind, x.log_id FROM connection c {JOINS} WHERE {condition} \
-         ORDER BY x.kind, x.subject",
-        end_users::COLUMNS
-    );
-    let rows = tx.query(&sql, params).await?;
-    let Some(first) = rows.first() else {
-        return Ok(None);
-    };
-    let mut connection = read(tx, first).await?;
-    for row in &rows {
-        connection
-            .errors
-            .extend(read_error(&mut Columns::at(row, ERROR))?);
-    }
-    Ok(Some(connection))
-}
-
-/// Where [`COLUMNS`] end and the end user's begin.
-const END_USER: usize = 23;
-/// Where the failure's columns begin.
-const ERROR: usize = END_USER + end_users::COLUMN_COUNT;
-
-async fn read(tx: &mut Tx, row: &Row) -> Result<Connection, DbError> {
-    let mut columns = Columns::of(row);
-    let id = columns.next()?;
-    let environment_id: EnvironmentId = columns.next()?;
-    let integration_id: IntegrationId = columns.next()?;
-    let integration_key = columns.next()?;
-    let provider = columns.next()?;
-    let connection_id: ConnectionId = columns.next()?;
-    let seal = Seal::new(integration_id, &connection_id);
-    let credentials = open_credentials(tx, environment_id, &seal, &columns.bytes()?).await?;
-    let connection_config = open_json(tx, environment_id, &seal.connection_config, &columns.bytes()?).await?;
-    let metadata = columns.json_opt()?;
-    let tags = columns.json()?;
-    let webhook_url_override = columns.next()?;
-    let generation = columns.next()?;
-    let mut refresh = RefreshState {
-        credentials_expires_at: columns.next()?,
-        last_success: columns.next()?,
-        last_failure: columns.next()?,
-        attempts: columns.next()?,
-        exhausted: columns.next()?,
-        cause: read_cause(columns.next()?)?,
-        previous_refresh_token: None,
-    };
-    let previous: Option<Vec<u8>> = columns.next()?;
-    let previous_until: Option<Timestamp> = columns.next()?;
-    if let (Some(sealed), Some(until)) = (previous, previous_until) {
-        let token = open_secret(tx, environment_id, &seal.previous_refresh_token, &sealed).await?;
-        refresh.previous_refresh_token = Some((token, until));
-    }
-    Ok(Connection {
-        id,
-        environment_id,
-        integration_id,
-        integration_key,
-        provider,
-        connection_id,
-        credentials,
-        connection_config,
-        metadata,
-        tags,
-        end_user: end_users::read_joined(&mut Columns::at(row, END_USER))?,
-        webhook_url_override,
-        errors: Vec::new(),
-        refresh,
-        generation,
-        last_fetched_at: columns.next()?,
-        created_at: columns.next()?,
-        updated_at: columns.next()?,
-    })
-}
-
-fn read_error(columns: &mut Columns<'_>) -> Result<Option<ConnectionError>, DbError> {
-    let kind: Option<String> = columns.next()?;
-    let log_id: Option<OperationId> = columns.next()?;
-    Ok(kind
-        .zip(log_id)
-        .map(|(kind, log_id)| ConnectionError { kind, log_id }))
-}
-
-pub(crate) fn read_cause(text: Option<String>) -> Result<Option<RefreshCause>, DbError> {
-    text.map(|text| RefreshCause::parse(&text).ok_or_else(|| corrupt("an unknown refresh cause")))
-        .transpose()
-}
-
-async fn open_credentials(
-    tx: &mut Tx,
-    environment: EnvironmentId,
-    seal: &Seal,
-    sealed: &[u8],
-) -> Result<Credentials, DbError> {
-    let object: JsonMap = open_json(tx, environment, &seal.credentials, sealed).await?;
-    Credentials::from_json(object).map_err(|_| corrupt("credentials of no known shape"))
-}
-
-/// What the sealed columns of one connection are bound to. A deleted connection and a later one of the same name
-/// share it; a column moved to any other connection does not open.
-struct Seal {
-    credentials: String,
-    connection_config: String,
-    previous_refresh_token: String,
-}
-
-impl Seal {
-    fn new(integration: IntegrationId, connection: &ConnectionId) -> Self {
-        let name = |column: &str| format!("connection.{column}:{integration}:{connection}");
-        Self {
-            credentials: name("credentials"),
-            connection_config: name("connection_config"),
-            previous_refresh_token: name("previous_refresh_token"),
-        }
-    }
-}
-
-/// What replacing needs to know of the stored row.
-struct Stored {
-    id: ConnectionRowId,
-    environment: EnvironmentId,
-    connection_id: ConnectionId,
-    tags: Tags,
-    created_at: Timestamp,
-}
-
-const STORED: &str = "id, environment_id, connection_id, tags, created_at";
-
-impl Stored {
-    fn read(row: &Row) -> Result<Self, DbError> {
-        let mut columns = Columns::of(row);
-        Ok(Self {
-            id: columns.next()?,
-            environment: columns.next()?,
-            connection_id: columns.next()?,
-            tags: columns.json()?,
-            created_at: columns.next()?,
-        })
-    }
-}
-
-async fn lock_by_name(tx: &mut Tx, upsert: &ConnectionUpsert) -> Result<Option<Stored>, DbError> {
-    let sql = format!(
-        "SELECT {STORED} FROM connection \
-         WHERE integration_id = $1 AND connection_id = $2 AND deleted_at IS NULL{}",
-        for_update(tx.dialect())
-    );
-    let row = tx
-        .query_opt(&sql, &params![upsert.integration_id, &upsert.connection_id])
-        .await?;
-    row.as_ref().map(Stored::read).transpose()
-}
-
-/// The new row, or none if a live one of the name exists.
-async fn insert(
-    tx: &mut Tx,
-    environment: EnvironmentId,
-    upsert: &ConnectionUpsert,
-) -> Result<Option<ConnectionRowId>, DbError> {
-    let seal = Seal::new(upsert.integration_id, &upsert.connection_id);
-    let credentials = seal_json(tx, environment, &seal.credentials, &upsert.credentials.to_json()).await?;
-    let config = seal_json(
-        tx,
-        environment,
-        &seal.connection_config,
-        &upsert.connection_config,
-    )
-    .await?;
-    let tags = given(&upsert.tags).cloned().unwrap_or_default();
-    let metadata = given(&upsert.metadata)
-        .and_then(Option::as_ref)
-        .map(to_json)
-        .transpose()?;
-    let url = given(&upsert.webhook_url_override).and_then(Option::as_deref);
-    let now = tx.now();
-    let row = tx
-        .query_opt(
-            "INSERT INTO connection
-               (environment_id, integration_id, connection_id, credentials, connection_config, metadata, tags,
-                end_user, webhook_url_override, generation, credentials_expires_at, last_refresh_success,
-                refresh_attempts, refresh_exhausted, last_fetched_at, search, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, 0, 0, $11, $12, $11, $11)
-             ON CONFLICT (integration_id, connection_id) WHERE deleted_at IS NULL DO NOTHING
-             RETURNING id",
-            &[
-                environment.into(),
-                upsert.integration_id.into(),
-                (&upsert.connection_id).into(),
-                credentials.into(),
-                config.into(),
-                metadata.into(),
-                to_json(&tags)?.into(),
-                given(&upsert.end_user).copied().flatten().into(),
-                text_opt(url),
-                upsert.credentials_expires_at.into(),
-                now.into(),
-                search(&upsert.connection_id, &tags).into(),
-            ],
-        )
-        .await?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let stored = Stored {
-        id: row.get(0)?,
-        environment,
-        connection_id: upsert.connection_id.clone(),
-        tags: Tags::default(),
-        created_at: now,
-    };
-    insert_tag_rows(tx, &stored, &tags).await?;
-    Ok(Some(stored.id))
-}
-
-async fn replace(
-    tx: &mut Tx,
-    environment: EnvironmentId,
-    stored: Stored,
-    upsert: &ConnectionUpsert,
-) -> Result<ConnectionRowId, DbError> {
-    let seal = Seal::new(upsert.integration_id, &upsert.connection_id);
-    let config = seal_json(
-        tx,
-        environment,
-        &seal.connection_config,
-        &upsert.connection_config,
-    )
-    .await?;
-    let mut binds = Binds::default();
-    let now = binds.bind(tx.now());
-    let mut sets = vec![
-        format!("connection_config = {}", binds.bind(config)),
-        format!(
-            "credentials_expires_at = {}",
-            binds.bind(upsert.credentials_expires_at)
-        ),
-        format!("last_refresh_success = {now}, updated_at = {now}"),
-        "last_refresh_failure = NULL, refresh_cause = NULL, refresh_attempts = 0, refresh_exhausted = 0"
-            .to_owned(),
-        "generation = generation + 1".to_owned(),
-    ];
-    if upsert.credentials.kind().is_some() {
-        let object = upsert.credentials.to_json();
-        let credentials = seal_json(tx, environment, &seal.credentials, &object).await?;
-        sets.push(format!("credentials = {}", binds.bind(credentials)));
-        sets.push("previous_refresh_token = NULL, previous_refresh_token_until = NULL".to_owned());
-    }
-    if let Change::Set(metadata) = &upsert.metadata {
-        sets.push(format!(
-            "metadata = {}",
-            binds.bind(metadata.as_ref().map(to_json).transpose()?)
-        ));
-    }
-    if let Change::Set(tags) = &upsert.tags {
-        sets.push(format!("tags = {}", binds.bind(to_json(tags)?)));
-        sets.push(format!(
-            "search = {}",
-            binds.bind(search(&stored.connection_id, tags))
-        ));
-    }
-    if let Change::Set(end_user) = upsert.end_user {
-        sets.push(format!("end_user = {}", binds.bind(end_user)));
-    }
-    if let Change::Set(url) = &upsert.webhook_url_override {
-        sets.push(format!(
-            "webhook_url_override = {}",
-            binds.bind(text_opt(url.as_deref()))
-        ));
-    }
-    let sql = format!(
-        "UPDATE connection SET {} WHERE id = {}",
-        sets.join(", "),
-        binds.bind(stored.id)
-    );
-    tx.execute(&sql, binds.values()).await?;
-    if let Change::Set(tags) = &upsert.tags
-        && *tags != stored.tags
-    {
-        replace_tag_rows(tx, &stored, tags).await?;
-    }
-    close_error(tx, stored.id, "auth", "").await?;
-    tx.execute(
-        "DELETE FROM refresh_intent WHERE connection = $1",
-        &params![stored.id],
-    )
-    .await?;
-    Ok(stored.id)
-}
-
-async fn replace_tag_rows(tx: &mut Tx, stored: &Stored, tags: &Tags) -> Result<(), DbError> {
-    tx.execute(
-        "DELETE FROM connection_tag WHERE connection = $1",
-        &params![stored.id],
-    )
-    .await?;
-    insert_tag_rows(tx, stored, tags).await
-}
-
-async fn insert_tag_rows(tx: &mut Tx, stored: &Stored, tags: &Tags) -> Result<(), DbError> {
-    let rows: Vec<Vec<Value>> = tags
-        .iter()
-        .map(|(key, value)| {
-            let row = [
-                stored.id.into(),
-                key.into(),
-                text(value),
-                stored.environment.into(),
-                stored.created_at.into(),
-            ];
-            row.to_vec()
-        })
-        .collect();
-    tx.execute_many(
-        "INSERT INTO connection_tag (connection, key, value, environment_id, created_at)
-         VALUES ($1, $2, $3, $4, $5)",
-        &rows,
-    )
-    .await?;
-    Ok(())
-}
-
-fn search(connection_id: &ConnectionId, tags: &Tags) -> String {
-    search_column([
-        Some(connection_id.as_str()),
-        tags.get("end_user_display_name"),
-        tags.get("end_user_email"),
-    ])
-}
-
-fn merged(mut stored: JsonMap, changes: &JsonMap) -> JsonMap {
-    for (key, value) in changes {
-        stored.insert(key.clone(), value.clone());
-    }
-    stored
-}
-
-fn given<T>(change: &Change<T>) -> Option<&T> {
-    match change {
-        Change::Set(value) => Some(value),
-        Change::Keep => None,
-    }
 }

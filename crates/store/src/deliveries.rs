@@ -5,7 +5,7 @@
 //! and receivers tell repeats by the `webhook-id`.
 
 use patchbay_types::deliveries::{Delivery, DeliveryAttempt, DeliveryFilter, DeliveryStats, DeliveryStatus};
-use patchbay_types::{DeliveryId, Timestamp};
+use patchbay_types::{ConnectionRowId, DeliveryId, Timestamp};
 
 use crate::columns::{Binds, Columns, corrupt, for_update, params, skip_locked, text, text_opt};
 use crate::db::{DbError, Row, Tx, Value};
@@ -246,6 +246,13 @@ pub async fn retry_dead(tx: &mut Tx, filter: &DeliveryFilter) -> Result<u64, DbE
     }
     let sql = format!("{RETRY} WHERE {}", conditions.join(" AND "));
     tx.execute(&sql, binds.values()).await
+}
+
+/// Makes due now what was held back for a connection and nobody has tried yet.
+pub async fn hasten(tx: &mut Tx, connection: ConnectionRowId) -> Result<u64, DbError> {
+    let sql = "UPDATE delivery SET next_attempt_at = $1, due_at = $1
+               WHERE connection = $2 AND status = 'pending' AND attempts = 0 AND claimed_by IS NULL AND due_at > $1";
+    tx.execute(sql, &params![tx.now(), connection]).await
 }
 
 const RETRY: &str = "UPDATE delivery SET status = 'pending', attempts = 0, next_attempt_at = $1, due_at = $1, \

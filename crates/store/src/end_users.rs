@@ -1,10 +1,15 @@
 //! End users: deprecated on the wire in favour of tags, kept for those who send them.
 
+use std::collections::HashMap;
+
 use patchbay_types::end_users::{EndUser, EndUserInput, OrganizationInput};
 use patchbay_types::{EndUserId, EnvironmentId};
 
-use crate::columns::{Columns, params, search_column, text, text_opt, to_json};
+use crate::columns::{Binds, Columns, padded, params, search_column, text, text_opt, to_json};
 use crate::db::{DbError, Row, Tx, Value};
+
+/// Most rows one statement names.
+const CHUNK: usize = 512;
 
 /// The columns [`read`] reads, of the table under the name `u`.
 pub(crate) const COLUMNS: &str = "u.id, u.environment_id, u.end_user_id, u.email, u.display_name, u.tags, \
@@ -48,6 +53,21 @@ pub async fn find(tx: &mut Tx, id: EndUserId) -> Result<Option<EndUser>, DbError
     let sql = format!("SELECT {COLUMNS} FROM end_user u WHERE u.id = $1");
     let row = tx.query_opt(&sql, &params![id]).await?;
     row.map(|row| read(&row)).transpose()
+}
+
+/// These end users, as far as they exist.
+pub(crate) async fn find_all(tx: &mut Tx, ids: &[EndUserId]) -> Result<HashMap<EndUserId, EndUser>, DbError> {
+    let mut found = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(CHUNK) {
+        let mut binds = Binds::default();
+        let list = binds.list(padded(ids).copied());
+        let sql = format!("SELECT {COLUMNS} FROM end_user u WHERE u.id IN ({list})");
+        for row in tx.query(&sql, binds.values()).await? {
+            let user = read(&row)?;
+            found.insert(user.id, user);
+        }
+    }
+    Ok(found)
 }
 
 /// One end user by the product's id.

@@ -1,7 +1,9 @@
 //! Environments, their settings, signing key and variables.
 
-use patchbay_types::environments::{Environment, EnvironmentSettings, EnvironmentVariable};
-use patchbay_types::{AccountId, EnvironmentId, Secret};
+use patchbay_types::environments::{
+    Environment, EnvironmentSettings, EnvironmentVariable, PreviousSigningKey,
+};
+use patchbay_types::{AccountId, EnvironmentId, Secret, Timestamp};
 use uuid::Uuid;
 
 use crate::columns::{Columns, clean, open_json, open_secret, params, seal_json, seal_secret, text};
@@ -10,8 +12,8 @@ use crate::{connections, integrations};
 
 pub use patchbay_types::environments::NewEnvironment;
 
-const COLUMNS: &str =
-    "id, uuid, account_id, name, is_production, settings, signing_key, created_at, deleted_at";
+const COLUMNS: &str = "id, uuid, account_id, name, is_production, settings, signing_key, previous_signing_key, \
+     previous_signing_key_until, created_at, deleted_at";
 
 /// Makes an environment. A live one of that name in the account is a conflict on `environment_live_name`.
 pub async fn create(tx: &mut Tx, new: &NewEnvironment) -> Result<Environment, DbError> {
@@ -42,6 +44,7 @@ pub async fn create(tx: &mut Tx, new: &NewEnvironment) -> Result<Environment, Db
         is_production: new.is_production,
         settings: new.settings.clone(),
         signing_key: new.signing_key.clone(),
+        previous_signing_key: None,
         created_at: now,
         deleted_at: None,
     })
@@ -92,6 +95,17 @@ pub async fn list(tx: &mut Tx, account: AccountId) -> Result<Vec<Environment>, D
     Ok(found)
 }
 
+/// The live environments of every account, oldest first.
+pub async fn list_all(tx: &mut Tx) -> Result<Vec<Environment>, DbError> {
+    let sql = select("WHERE deleted_at IS NULL ORDER BY id");
+    let rows = tx.query(&sql, &[]).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        found.push(read(tx, row).await?);
+    }
+    Ok(found)
+}
+
 /// Replaces the settings of a live environment; nothing happens if there is none.
 pub async fn update_settings(
     tx: &mut Tx,
@@ -110,18 +124,55 @@ pub async fn update_settings(
     Ok(())
 }
 
-/// Replaces the key that signs outbound webhooks; nothing happens if there is no such live environment.
+/// Replaces the key that signs outbound webhooks, and ends the grace period of an earlier rotation; nothing happens
+/// if there is no such live environment.
 pub async fn set_signing_key(tx: &mut Tx, id: EnvironmentId, signing_key: &Secret) -> Result<(), DbError> {
     let Some((uuid, account)) = live_owner(tx, id).await? else {
         return Ok(());
     };
     let sealed = seal_secret(tx, account, &signing_key_aad(uuid), signing_key).await?;
     tx.execute(
-        "UPDATE environment SET signing_key = $2 WHERE id = $1",
+        "UPDATE environment
+         SET signing_key = $2, previous_signing_key = NULL, previous_signing_key_until = NULL WHERE id = $1",
         &params![id, sealed],
     )
     .await?;
     Ok(())
+}
+
+/// Replaces the signing key and keeps the former one until `grace_ends`. Whether it was done: not while an earlier
+/// grace period lasts, and not if there is no such live environment.
+pub async fn rotate_signing_key(
+    tx: &mut Tx,
+    id: EnvironmentId,
+    fresh: &Secret,
+    grace_ends: Timestamp,
+) -> Result<bool, DbError> {
+    let Some((uuid, account)) = live_owner(tx, id).await? else {
+        return Ok(false);
+    };
+    let sealed = seal_secret(tx, account, &signing_key_aad(uuid), fresh).await?;
+    let rotated = tx
+        .execute(
+            "UPDATE environment
+             SET previous_signing_key = signing_key, previous_signing_key_until = $3, signing_key = $2
+             WHERE id = $1 AND (previous_signing_key_until IS NULL OR previous_signing_key_until <= $4)",
+            &params![id, sealed, grace_ends, tx.now()],
+        )
+        .await?;
+    Ok(rotated > 0)
+}
+
+/// Forgets signing keys whose grace period is over, at most `limit`. How many.
+pub async fn forget_expired_signing_keys(tx: &mut Tx, limit: u32) -> Result<u64, DbError> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE environment SET previous_signing_key = NULL, previous_signing_key_until = NULL
+         WHERE id IN (SELECT id FROM environment WHERE previous_signing_key_until <= $1
+                      ORDER BY previous_signing_key_until LIMIT $2)",
+        &params![now, limit],
+    )
+    .await
 }
 
 /// Deletes an environment, its integrations and their connections, softly. Its keys stay: they still say who is
@@ -224,14 +275,26 @@ async fn read(tx: &mut Tx, row: &Row) -> Result<Environment, DbError> {
     let id = columns.next()?;
     let uuid = columns.uuid()?;
     let account_id: AccountId = columns.next()?;
+    let (name, is_production) = (columns.next()?, columns.next()?);
+    let settings = open_json(tx, account_id, &settings_aad(uuid), &columns.bytes()?).await?;
+    let signing_key = open_secret(tx, account_id, &signing_key_aad(uuid), &columns.bytes()?).await?;
+    let previous: (Option<Vec<u8>>, Option<Timestamp>) = (columns.next()?, columns.next()?);
+    let previous_signing_key = match previous {
+        (Some(sealed), Some(valid_until)) => Some(PreviousSigningKey {
+            key: open_secret(tx, account_id, &signing_key_aad(uuid), &sealed).await?,
+            valid_until,
+        }),
+        _ => None,
+    };
     Ok(Environment {
         id,
         uuid,
         account_id,
-        name: columns.next()?,
-        is_production: columns.next()?,
-        settings: open_json(tx, account_id, &settings_aad(uuid), &columns.bytes()?).await?,
-        signing_key: open_secret(tx, account_id, &signing_key_aad(uuid), &columns.bytes()?).await?,
+        name,
+        is_production,
+        settings,
+        signing_key,
+        previous_signing_key,
         created_at: columns.next()?,
         deleted_at: columns.next()?,
     })

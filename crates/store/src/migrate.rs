@@ -46,6 +46,7 @@ const WORDS: &[(&str, &str, &str)] = &[
     ("{bytes}", "BLOB", "BYTEA"),
     ("{strict}", " STRICT", ""),
     ("{clustered}", " STRICT, WITHOUT ROWID", ""),
+    ("{unlogged_table}", "TABLE", "UNLOGGED TABLE"),
 ];
 
 /// Any number, the same on every node: PostgreSQL's advisory lock during migration.

@@ -1,7 +1,7 @@
 //! Operations and their messages: what happened, for people. Written in batches, off the path of requests.
 
-use patchbay_types::OperationId;
 use patchbay_types::operations::{Message, Operation, OperationFilter, OperationOrder, OperationState};
+use patchbay_types::{EnvironmentId, OperationId, Timestamp};
 
 use crate::columns::{Binds, Columns, corrupt, padded, params, search_column, search_pattern, text, to_json};
 use crate::db::{DbError, Row, Tx, Value};
@@ -163,6 +163,74 @@ pub async fn list(tx: &mut Tx, filter: &OperationFilter) -> Result<Vec<Operation
         binds.bind(filter.limit)
     );
     tx.query(&sql, binds.values()).await?.iter().map(read).collect()
+}
+
+/// A place in the order in which operations ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndCursor {
+    /// [`Operation::ended_at`].
+    pub ended_at: Timestamp,
+    /// [`Operation::id`]; empty before all that ended then.
+    pub id: String,
+}
+
+/// An operation that has ended, with the names of what it concerns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndedOperation {
+    /// The operation.
+    pub operation: Operation,
+    /// Where the order continues after it.
+    pub cursor: EndCursor,
+    /// Catalogue entry of its integration.
+    pub provider: Option<String>,
+    /// Its integration.
+    pub integration_key: Option<String>,
+    /// Its connection.
+    pub connection_id: Option<String>,
+    /// The last of its error messages.
+    pub error: Option<String>,
+}
+
+/// Operations of an environment that ended after `after` and not later than `until`, in the order they ended.
+pub async fn ended_page(
+    tx: &mut Tx,
+    environment: EnvironmentId,
+    after: &EndCursor,
+    until: Timestamp,
+    limit: u32,
+) -> Result<Vec<EndedOperation>, DbError> {
+    let columns: Vec<String> = COLUMNS.split(", ").map(|column| format!("o.{column}")).collect();
+    let sql = format!(
+        "SELECT {}, i.provider, i.unique_key, c.connection_id,
+                (SELECT m.text FROM message m WHERE m.operation_id = o.id AND m.level = 'error'
+                 ORDER BY m.id DESC LIMIT 1)
+         FROM operation o
+         LEFT JOIN integration i ON i.id = o.integration
+         LEFT JOIN connection c ON c.id = o.connection
+         WHERE o.environment_id = $1 AND o.ended_at IS NOT NULL AND o.ended_at <= $2
+           AND (o.ended_at, o.id) > ($3, $4)
+         ORDER BY o.ended_at, o.id LIMIT $5",
+        columns.join(", ")
+    );
+    let params = params![environment, until, after.ended_at, after.id.as_str(), limit];
+    let rows = tx.query(&sql, &params).await?;
+    rows.iter()
+        .map(|row| {
+            let operation = read(row)?;
+            let mut columns = Columns::at(row, COLUMNS.split(", ").count());
+            Ok(EndedOperation {
+                cursor: EndCursor {
+                    ended_at: operation.ended_at.ok_or_else(|| corrupt("an end is none"))?,
+                    id: operation.id.0.clone(),
+                },
+                operation,
+                provider: columns.next()?,
+                integration_key: columns.next()?,
+                connection_id: columns.next()?,
+                error: columns.next()?,
+            })
+        })
+        .collect()
 }
 
 /// A stored message and its place among all messages.

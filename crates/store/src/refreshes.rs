@@ -1,9 +1,9 @@
 //! Refreshes: the intent that survives a crash, and the timeline a connection keeps.
 
 use patchbay_types::ConnectionRowId;
-use patchbay_types::refreshes::{RefreshEvent, RefreshIntent};
+use patchbay_types::refreshes::{RefreshEvent, RefreshIntent, RefreshReason};
 
-use crate::columns::{Columns, params, text_opt};
+use crate::columns::{Columns, corrupt, params, text_opt};
 use crate::connections::read_cause;
 use crate::db::{DbError, Row, Tx};
 
@@ -101,13 +101,17 @@ pub async fn timeline(tx: &mut Tx, connection: ConnectionRowId) -> Result<Vec<Re
             let mut columns = Columns::of(row);
             Ok(RefreshEvent {
                 at: columns.next()?,
-                reason: columns.next()?,
+                reason: read_reason(&columns.next::<String>()?)?,
                 success: columns.next()?,
                 cause: read_cause(columns.next()?)?,
                 detail: columns.next()?,
             })
         })
         .collect()
+}
+
+fn read_reason(text: &str) -> Result<RefreshReason, DbError> {
+    RefreshReason::parse(text).ok_or_else(|| corrupt("an unknown reason of a refresh"))
 }
 
 fn read_intent(row: &Row) -> Result<RefreshIntent, DbError> {

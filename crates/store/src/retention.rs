@@ -5,7 +5,7 @@
 //! | `account` | [`crate::accounts`] | for good | nobody: a self-hosted server has one |
 //! | `setting` | [`crate::settings`] | for good | nobody: a handful of names |
 //! | `data_key`, `key_check`, `schema_migration` | [`crate::vault`], [`crate::db`] | with what they seal, for good | a purged environment's data key goes with it |
-//! | `environment` | [`crate::environments`] | 31 days after deletion, and until nothing refers to them | [`sweep`] |
+//! | `environment` | [`crate::environments`] | 31 days after deletion, and until nothing refers to them; a previous signing key until its grace period ends | [`sweep`] |
 //! | `environment_variable` | [`crate::environments`] | with their environment | [`sweep`] |
 //! | `api_key` | [`crate::api_keys`] | 31 days after they or their environment are deleted | [`sweep`] |
 //! | `integration` | [`crate::integrations`] | 31 days after deletion, and until no connection is left | [`sweep`] |
@@ -14,12 +14,16 @@
 //! | `end_user` | [`crate::end_users`] | 31 days after their last change, and as long as a connection refers to them | [`sweep`] |
 //! | `connect_session` | [`crate::connect_sessions`] | 2 days after their token expired (an authorization under way still reads them) | [`sweep`] |
 //! | `auth_attempt` | [`crate::auth_attempts`] | until their callback, at most 2 days | the callback, [`sweep`] |
+//! | `auth_outcome` | [`crate::auth_outcomes`] | 2 days | [`sweep`] |
 //! | `refresh_intent` | [`crate::refreshes`] | until the answer is saved or the connection deleted | the save, the deletion |
+//! | `provider_step` | [`crate::provider_steps`] | until the steps are done or given up, or the connection deleted | the save, the deletion |
 //! | `refresh_event` | [`crate::refreshes`] | the last 50 of a connection | every append, the purge of the connection |
 //! | `lease` | [`crate::leases`] | one row a name: a fence must never repeat; those of refreshes go with their connection | the purge of the connection |
 //! | `delivery`, `delivery_attempt` | [`crate::deliveries`] | delivered: 7 days, given up: 30 days after the end | [`sweep`] |
 //! | `operation`, `message` | [`crate::operations`] | 15 days | [`sweep`] |
+//! | `inbound_event` | [`crate::inbound_events`] | until it took effect, at most as long as there are attempts | the attempt, the purge of the environment |
 //! | `provider_override` | [`crate::provider_overrides`] | the last 50 versions of a provider | every append |
+//! | `rate_window` | [`crate::rate_windows`] | until a window is over | [`sweep`], an hour later at most |
 //! | `audit_entry` | [`retention`](self) until the audit trail is written | 400 days | [`sweep`] |
 //!
 //! [`sweep`] does one bounded batch a table and says what it did; a caller with much to remove calls it again, each
@@ -31,7 +35,7 @@ use patchbay_types::{ConnectionRowId, EnvironmentId, Timestamp};
 
 use crate::columns::{Binds, earlier, padded, params};
 use crate::db::{DbError, Tx, Value};
-use crate::{connections, leases};
+use crate::{connections, environments, leases};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -42,7 +46,7 @@ pub struct Retention {
     pub deleted: Duration,
     /// Expired connect sessions.
     pub sessions: Duration,
-    /// Authorization attempts.
+    /// Authorization attempts, and how they ended.
     pub attempts: Duration,
     /// Delivered deliveries.
     pub delivered: Duration,
@@ -97,6 +101,10 @@ pub async fn sweep(tx: &mut Tx, retention: &Retention, batch: u32) -> Result<Swe
         auth_attempts(tx, earlier(now, retention.attempts), batch).await?,
     );
     note(
+        "auth_outcome",
+        auth_outcomes(tx, earlier(now, retention.attempts), batch).await?,
+    );
+    note(
         "delivery",
         deliveries(tx, "delivered", earlier(now, retention.delivered), batch).await?,
     );
@@ -116,9 +124,14 @@ pub async fn sweep(tx: &mut Tx, retention: &Retention, batch: u32) -> Result<Swe
         "audit_entry",
         audit_entries(tx, earlier(now, retention.audit), batch).await?,
     );
+    note("rate_window", rate_windows(tx, now, batch).await?);
     note(
         "previous_refresh_token",
         connections::forget_expired_previous_tokens(tx, batch).await?,
+    );
+    note(
+        "previous_signing_key",
+        environments::forget_expired_signing_keys(tx, batch).await?,
     );
     note("connection", connections(tx, deleted, batch).await?);
     note("end_user", end_users(tx, deleted, batch).await?);
@@ -136,6 +149,17 @@ pub async fn connect_sessions(tx: &mut Tx, before: Timestamp, batch: u32) -> Res
 /// Removes authorization attempts begun before `before`.
 pub async fn auth_attempts(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u64, DbError> {
     delete_oldest(tx, "auth_attempt", "state_hash", "created_at", before, batch).await
+}
+
+/// Removes outcomes of attempts that ended before `before`.
+pub async fn auth_outcomes(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u64, DbError> {
+    // Two columns make the key, which `delete_oldest` does not know; there are few of them.
+    tx.execute(
+        "DELETE FROM auth_outcome WHERE (connect_session, attempt) IN
+           (SELECT connect_session, attempt FROM auth_outcome WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+        &params![before, batch],
+    )
+    .await
 }
 
 /// Removes deliveries of a final status that finished before `before`, with their attempts.
@@ -165,6 +189,11 @@ pub async fn operations(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u6
 /// Removes audit entries made before `before`.
 pub async fn audit_entries(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u64, DbError> {
     delete_oldest(tx, "audit_entry", "id", "at", before, batch).await
+}
+
+/// Removes rate limit windows that ended before `before`.
+pub async fn rate_windows(tx: &mut Tx, before: Timestamp, batch: u32) -> Result<u64, DbError> {
+    delete_oldest(tx, "rate_window", "bucket", "ends_at", before, batch).await
 }
 
 /// Removes connections deleted before `before`, with everything that is theirs.

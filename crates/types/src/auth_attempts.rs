@@ -44,9 +44,35 @@ pub struct AuthAttempt {
     /// WebSocket that waits for the result.
     #[serde(default)]
     pub ws_client_id: Option<String>,
+    /// The page of the Connect UI that began it.
+    #[serde(default)]
+    pub connect_ui: Option<ConnectUiPage>,
     /// Log operation.
     #[serde(default)]
     pub operation_id: Option<OperationId>,
     /// When it began; refused after an hour.
     pub created_at: Timestamp,
+}
+
+/// A page of our own Connect UI, which can ask for the outcome of an attempt by the name it gave it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectUiPage {
+    /// The attempt's name, unique within its session.
+    pub attempt: String,
+    /// Where to send the browser back, if the page itself went to the provider; none for a popup.
+    #[serde(default)]
+    pub back: Option<ReturnToPage>,
+}
+
+/// What the page needs to go on where it left off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnToPage {
+    /// The session's token, given back to the browser that brought it.
+    pub session_token: Secret,
+    /// `theme` of its address.
+    #[serde(default)]
+    pub theme: Option<String>,
+    /// `lang` of its address.
+    #[serde(default)]
+    pub lang: Option<String>,
 }

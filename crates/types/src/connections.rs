@@ -64,6 +64,8 @@ pub struct RefreshState {
     pub exhausted: bool,
     /// Why the last refresh failed.
     pub cause: Option<RefreshCause>,
+    /// Until when refreshes that nobody forces wait.
+    pub not_before: Option<Timestamp>,
     /// The refresh token before the last rotation and when it stops being worth a try.
     pub previous_refresh_token: Option<(Secret, Timestamp)>,
 }
@@ -205,6 +207,8 @@ pub struct RefreshedCredentials {
     pub connection_config: JsonMap,
     /// Until when a rotated-out refresh token is kept for another try.
     pub previous_until: Timestamp,
+    /// See [`RefreshState::not_before`].
+    pub not_before: Option<Timestamp>,
 }
 
 /// What a refresh that failed writes.
@@ -216,6 +220,8 @@ pub struct RefreshFailure {
     pub operation_id: OperationId,
     /// What it counts for.
     pub weight: FailureWeight,
+    /// See [`RefreshState::not_before`].
+    pub not_before: Option<Timestamp>,
 }
 
 /// What a failed refresh counts for (auth-flows §24.5).

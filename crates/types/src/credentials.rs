@@ -69,7 +69,8 @@ pub enum Credentials {
 /// See [`Credentials::OAuth2`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OAuth2 {
-    /// The bearer token.
+    /// The bearer token; none while the connection waits for an installation.
+    #[serde(default, skip_serializing_if = "Secret::is_empty")]
     pub access_token: Secret,
     /// Buys the next access token.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,19 @@ use uuid::Uuid;
 
 use crate::{AccountId, EnvironmentId, EnvironmentName, JsonMap, Secret, Timestamp};
 
+/// The look of a Connect UI for which nobody has set anything. Clients read every one of these keys.
+pub fn default_connect_ui() -> JsonMap {
+    let theme = |primary: &str| serde_json::json!({ "primary": primary });
+    JsonMap::from_iter([
+        ("showWatermark".to_owned(), true.into()),
+        ("defaultTheme".to_owned(), "system".into()),
+        (
+            "theme".to_owned(),
+            serde_json::json!({ "light": theme("#14746f"), "dark": theme("#4cc3b8") }),
+        ),
+    ])
+}
+
 /// An environment, its settings included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Environment {
@@ -20,12 +33,32 @@ pub struct Environment {
     pub is_production: bool,
     /// Everything the operator may change.
     pub settings: EnvironmentSettings,
-    /// Signs outbound webhooks. More than one while a rotation's grace period lasts; the first signs.
+    /// Signs outbound webhooks.
     pub signing_key: Secret,
+    /// The one before, while the grace period of a rotation lasts.
+    pub previous_signing_key: Option<PreviousSigningKey>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Set when deleted; purged 31 days later.
     pub deleted_at: Option<Timestamp>,
+}
+
+impl Environment {
+    /// The keys that sign webhooks at `now`, the current one first.
+    pub fn signing_keys(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
+        let previous = self.previous_signing_key.iter();
+        let valid = previous.filter(move |previous| previous.valid_until > now);
+        std::iter::once(&self.signing_key).chain(valid.map(|previous| &previous.key))
+    }
+}
+
+/// A signing key that has been replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousSigningKey {
+    /// The key.
+    pub key: Secret,
+    /// When it ceases to be valid.
+    pub valid_until: Timestamp,
 }
 
 /// An environment to be made.
@@ -54,7 +87,7 @@ pub struct EnvironmentSettings {
     pub callback_url: Option<String>,
     /// Outbound webhooks.
     pub webhooks: WebhookSettings,
-    /// Look of the Connect UI: `showWatermark`, `defaultTheme`, `theme` (connect-ui §14).
+    /// Look of the Connect UI, as the browser gets it: [`default_connect_ui`] where nothing is set (connect-ui §14).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_ui: Option<JsonMap>,
     /// Legacy HMAC of public-key callers.
@@ -70,6 +103,38 @@ pub struct EnvironmentSettings {
     /// Headers of that export.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub otlp_headers: Vec<OtlpHeader>,
+    /// Proxied calls.
+    pub proxy: ProxySettings,
+}
+
+/// What an environment's proxied calls may do (proxy §6.3, §9, §13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxySettings {
+    /// Whether callers and integrations may name a base URL of their own.
+    pub base_url_override: bool,
+    /// Hosts that are not called, besides those the server refuses: names, `.domains`, addresses, ranges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny_hosts: Vec<String>,
+    /// The only hosts that are called, sub-domains included; all if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_hosts: Vec<String>,
+    /// Whether a provider's 401 leads to one refresh and one more attempt.
+    pub refresh_on_unauthorized: bool,
+    /// Whether the beginnings of response bodies are logged when the call went well, too.
+    pub log_bodies: bool,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            base_url_override: true,
+            deny_hosts: Vec::new(),
+            allow_hosts: Vec::new(),
+            refresh_on_unauthorized: true,
+            log_bodies: false,
+        }
+    }
 }
 
 /// A header of the OTLP export.
@@ -99,6 +164,8 @@ pub struct WebhookSettings {
     pub on_auth_creation: bool,
     /// `auth` with operation `refresh`.
     pub on_auth_refresh_error: bool,
+    /// Repeat the announcement of a failing connection every so many hours while it fails; 0 does not.
+    pub refresh_error_reminder_hours: u32,
     /// `auth` with operation `deletion`.
     pub on_connection_deletion: bool,
     /// `sync` success even if nothing changed.
@@ -116,6 +183,7 @@ impl Default for WebhookSettings {
             secondary_url: None,
             on_auth_creation: true,
             on_auth_refresh_error: true,
+            refresh_error_reminder_hours: 0,
             on_connection_deletion: false,
             on_sync_completion_always: true,
             on_sync_error: true,

@@ -19,13 +19,63 @@ pub struct RefreshIntent {
     pub started_at: Timestamp,
 }
 
+/// Why a refresh was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshReason {
+    /// Somebody read credentials that near their end.
+    Expiring,
+    /// Somebody asked for it.
+    Forced,
+    /// The upstream rejected the credentials.
+    Unauthorized,
+    /// Nobody had read the credentials for a while, and they near their end.
+    Background,
+    /// The provider lets refresh tokens die that are not used every so often.
+    KeepAlive,
+    /// The credentials do not end by themselves and were tested.
+    Test,
+    /// The refresh before was cut off: its token is tried again.
+    Recovery,
+}
+
+impl RefreshReason {
+    const ALL: [Self; 7] = [
+        Self::Expiring,
+        Self::Forced,
+        Self::Unauthorized,
+        Self::Background,
+        Self::KeepAlive,
+        Self::Test,
+        Self::Recovery,
+    ];
+
+    /// As stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expiring => "expiring",
+            Self::Forced => "forced",
+            Self::Unauthorized => "unauthorized",
+            Self::Background => "background",
+            Self::KeepAlive => "keep_alive",
+            Self::Test => "test",
+            Self::Recovery => "recovery",
+        }
+    }
+
+    /// As stored and shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
 /// One entry of a connection's refresh timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshEvent {
     /// When.
     pub at: Timestamp,
-    /// Why it was tried: `expiring`, `forced`, `unauthorized`, `background`, `recovery`.
-    pub reason: String,
+    /// Why it was tried.
+    pub reason: RefreshReason,
     /// Whether it worked.
     pub success: bool,
     /// Who is to blame if not.

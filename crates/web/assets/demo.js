@@ -232,6 +232,20 @@ $('connect-button').addEventListener('click', () => press('connect', async () =>
   }
   $('token-button').focus();
 }));
+$('ui-button').addEventListener('click', async () => {
+  // The same link that a session's `connect_link` is. Opened in the click; its address may come later.
+  const tab = window.open('', '_blank');
+  try {
+    const { token } = await ask('demo/session', {});
+    const link = here('connect-ui/');
+    link.searchParams.set('session_token', token);
+    if (tab) tab.location.replace(link);
+    else location.assign(link);
+  } catch (error) {
+    tab?.close();
+    fail('connect', error);
+  }
+});
 $('token-button').addEventListener('click', () => press('token', readToken));
 $('contacts-button').addEventListener('click', () => press('contacts', readContacts));
 

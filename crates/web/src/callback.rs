@@ -8,13 +8,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use patchbay_api::cors::Cors;
 use patchbay_api::{ApiError, Auth, Call, Endpoint, Rate, Route, codes, query};
-use patchbay_connections::auth_attempts::{self, CallbackOutcome, CallbackQuery, PROVIDER_ERRORS};
+use patchbay_connections::auth_attempts::{self, CallbackOutcome, CallbackQuery, Finished, PROVIDER_ERRORS};
 use serde::Serialize;
 use serde_json::Value;
 use url::Url;
 
 use crate::Site;
 use crate::assets::Files;
+use crate::connect_ui;
 use crate::page::{html, json_block, unkept};
 
 /// Where an app that was changed at GitHub is sent if nobody says where it came from.
@@ -37,17 +38,16 @@ pub(crate) fn route(site: &Site) -> Endpoint {
 pub(crate) fn app_route(site: &Site) -> Endpoint {
     Route::get("/app-auth/connect")
         .tag("authorization")
-        .summary("Where app installations are sent back to; not built yet: refuses")
+        .summary("Where installations of apps are sent back to")
         .auth(Auth::None)
         .cors(Cors::SameOrigin)
         .rate(Rate::Free)
         .any_query()
+        .responds_with(200, "text/html")
         .responds_with(400, "text/html")
-        .handler(site, |_, call: Call| async move {
-            let message = "This version of Patchbay cannot install apps yet.".to_owned();
-            let told = Told::failure(codes::AUTH_MODE_NOT_SUPPORTED.name.to_owned(), message);
-            result_page(&call.parts, StatusCode::BAD_REQUEST, &told)
-        })
+        .responds_with(404, "text/html")
+        .responds_empty(302)
+        .handler(site, callback)
 }
 
 /// What the page says, to people and to the opener.
@@ -194,7 +194,7 @@ async fn callback(site: Site, call: Call) -> Result<Response<Body>, ApiError> {
     let state = ["state", "payload", "customField"]
         .iter()
         .find_map(|name| params.get(*name).filter(|state| !state.is_empty()));
-    if state.is_none() && params.contains_key("installation_id") && params.contains_key("setup_action") {
+    if state.is_none() && is_change_elsewhere(&params) {
         return back(&call.parts.headers);
     }
     let cookie = state.map(|state| format!("oauth2-{state}"));
@@ -203,19 +203,50 @@ async fn callback(site: Site, call: Call) -> Result<Response<Body>, ApiError> {
         params: params.clone(),
         has_state_cookie: cookie.is_some(),
     };
-    let outcome = auth_attempts::callback(&site.context, query).await;
+    let Finished { outcome, back } = auth_attempts::callback(&site.context, query).await;
+    if let Some((attempt, page)) = back {
+        let mut response = connect_ui::returned(&site.context, &attempt, &page)?;
+        forget_cookie(&mut response, cookie.as_deref());
+        return Ok(response);
+    }
+    let is_app = call
+        .parts
+        .uri
+        .path()
+        .to_ascii_lowercase()
+        .starts_with("/app-auth/");
     let status = match &outcome {
         CallbackOutcome::Connected { .. } => StatusCode::OK,
+        CallbackOutcome::Failed { error_type, .. }
+            if is_app && *error_type == "state_err" && state.is_some() =>
+        {
+            StatusCode::NOT_FOUND
+        }
         CallbackOutcome::Failed { .. } => StatusCode::BAD_REQUEST,
     };
     let mut response = result_page(&call.parts, status, &Told::of(outcome, &params)?)?;
-    // The cookie has served; a name that is no header text was not set by us.
-    if let Some(spent) =
-        cookie.and_then(|name| HeaderValue::try_from(format!("{name}=; Max-Age=0; Path=/")).ok())
-    {
+    forget_cookie(&mut response, cookie.as_deref());
+    Ok(response)
+}
+
+/// The cookie has served; a name that is no header text was not set by us.
+fn forget_cookie(response: &mut Response<Body>, name: Option<&str>) {
+    let spent = name.and_then(|name| HeaderValue::try_from(format!("{name}=; Max-Age=0; Path=/")).ok());
+    if let Some(spent) = spent {
         response.headers_mut().insert(header::SET_COOKIE, spent);
     }
-    Ok(response)
+}
+
+/// Whether an app was installed or changed at the provider, and no popup of ours led there.
+fn is_change_elsewhere(params: &BTreeMap<String, String>) -> bool {
+    let action = params.get("setup_action").map(String::as_str);
+    matches!(action, Some("install" | "update")) || action.is_some() && params.contains_key("installation_id")
+}
+
+/// Whether an app was installed or changed at the provider, and no popup of ours led there.
+fn is_change_elsewhere(params: &BTreeMap<String, String>) -> bool {
+    let action = params.get("setup_action").map(String::as_str);
+    matches!(action, Some("install" | "update")) || action.is_some() && params.contains_key("installation_id")
 }
 
 /// An app was changed at GitHub, not in a popup of ours: back to where the person was.

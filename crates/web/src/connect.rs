@@ -17,12 +17,14 @@ use patchbay_api::schema::patterns::is_uuid_v4;
 use patchbay_api::schema::{object, string};
 use patchbay_api::{ApiError, Auth, Call, Endpoint, Rate, Route, codes};
 use patchbay_connections::admission::Refusal;
-use patchbay_connections::auth_attempts::{self, BeginError, LIFETIME, Redirect};
+use patchbay_connections::auth_attempts::{self, BeginError, LIFETIME, Redirect, Waiting};
+use patchbay_connections::auth_outcomes;
 use patchbay_connections::results::AuthResult;
 use patchbay_types::JsonMap;
 
 use crate::Site;
 use crate::callback::{Told, result_page};
+use crate::connect_ui;
 use crate::page;
 
 /// What a caller who could not be authenticated costs their address.
@@ -56,6 +58,18 @@ struct Failure {
     status: StatusCode,
     /// What callers without WebSocket and without eyes get instead of the page.
     error: Option<ApiError>,
+}
+
+impl Failure {
+    /// What the waiting browser hears.
+    fn frame(&self, key: &str) -> AuthResult {
+        AuthResult::Error {
+            provider_config_key: Some(key.to_owned()),
+            connection_id: None,
+            error_type: self.kind.clone(),
+            error_desc: self.message.clone(),
+        }
+    }
 }
 
 impl From<ApiError> for Failure {
@@ -122,14 +136,17 @@ async fn connect(site: Site, call: Call<ByKey, JsonMap>) -> Result<Response<Body
     }
     // Only what this server could have handed out: anything else has no socket.
     let waiting = call.query.get("ws_client_id").and_then(|id| id.as_str());
-    let waiting = waiting.filter(|id| is_uuid_v4(id)).map(str::to_owned);
+    let waiting = Waiting {
+        ws_client_id: waiting.filter(|id| is_uuid_v4(id)).map(str::to_owned),
+        connect_ui: connect_ui::page_of(&call.query),
+    };
     match begin(&site, &call, waiting.clone()).await {
         Ok(redirect) => redirected(&redirect, is_https(&site, &call.client)),
-        Err(failure) => fail(&site, &call, waiting.as_deref(), failure).await,
+        Err(failure) => fail(&site, &call, waiting, failure).await,
     }
 }
 
-async fn begin(site: &Site, call: &Popup, waiting: Option<String>) -> Result<Redirect, Failure> {
+async fn begin(site: &Site, call: &Popup, waiting: Waiting) -> Result<Redirect, Failure> {
     let authenticator = ContextAuthenticator::new(Arc::clone(&site.context));
     let (headers, query) = (&call.parts.headers, call.parts.uri.query());
     let principal = match Auth::Query.authenticate(&authenticator, headers, query).await {
@@ -145,7 +162,16 @@ async fn begin(site: &Site, call: &Popup, waiting: Option<String>) -> Result<Red
     count_principal(site, call, &principal).await?;
     let session = session_for(&principal, &call.key, &call.query)?;
     let wish = wish(&call.key, &call.query);
-    Ok(auth_attempts::begin(&site.context, session, wish, waiting).await?)
+    let (id, page) = (session.id, waiting.connect_ui.clone());
+    let begun = auth_attempts::begin(&site.context, session, wish, waiting).await;
+    let failure = match begun {
+        Ok(redirect) => return Ok(redirect),
+        Err(error) => Failure::from(error),
+    };
+    if let Some(page) = page {
+        auth_outcomes::note(&site.context, id, &page.attempt, &failure.frame(&call.key)).await;
+    }
+    Err(failure)
 }
 
 async fn count_principal(site: &Site, call: &Popup, principal: &Principal) -> Result<(), Failure> {
@@ -196,17 +222,18 @@ pub(crate) fn is_https(site: &Site, client: &Client) -> bool {
 async fn fail(
     site: &Site,
     call: &Popup,
-    waiting: Option<&str>,
+    waiting: Waiting,
     failure: Failure,
 ) -> Result<Response<Body>, ApiError> {
-    if let Some(waiting) = waiting {
-        let result = AuthResult::Error {
-            provider_config_key: Some(call.key.clone()),
-            connection_id: None,
-            error_type: failure.kind.clone(),
-            error_desc: failure.message.clone(),
-        };
-        site.context.results.publish(waiting, result).await;
+    let page = waiting.connect_ui;
+    if let Some((attempt, back)) = page.and_then(|page| Some((page.attempt, page.back?))) {
+        // The page went itself, so it is what says what is wrong; an ended session too.
+        return connect_ui::returned(&site.context, &attempt, &back);
+    }
+    let waiting = waiting.ws_client_id;
+    if let Some(waiting) = &waiting {
+        let frame = failure.frame(&call.key);
+        site.context.results.publish(waiting, frame).await;
     }
     let mut headers = HeaderMap::new();
     if let Some(error) = failure.error {

@@ -18,7 +18,7 @@ use patchbay_api::schema::{object, string};
 use patchbay_api::{ApiError, Auth, Call, Endpoint, Rate, Reply, Route, codes};
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::refresh::{self, Freshness, ReadError};
-use patchbay_connections::{connect_sessions, connections};
+use patchbay_connections::{connect_sessions, connections, environments};
 use patchbay_proxy::{Controls, ProxyRequest};
 use patchbay_types::connect_sessions::ConnectSessionSpec;
 use patchbay_types::connections::ConnectionFilter;
@@ -362,8 +362,12 @@ async fn token(site: Site, call: Call<Empty, Empty, ById>) -> Result<Reply, ApiE
 async fn contacts(site: Site, call: Call<Empty, Empty, ById>) -> Result<Reply, ApiError> {
     let demo = running(&site, &call)?;
     let began = site.context.ambient.now();
+    let environment = environments::get(&site.context, demo.environment)
+        .await
+        .map_err(ApiError::unexpected)?
+        .ok_or_else(|| ApiError::unexpected("the demonstration's environment is gone"))?;
     let request = ProxyRequest {
-        environment: demo.environment,
+        environment,
         method: Method::GET,
         target: "/contacts?limit=5".to_owned(),
         headers: HeaderMap::new(),
@@ -373,6 +377,7 @@ async fn contacts(site: Site, call: Call<Empty, Empty, ById>) -> Result<Reply, A
             connection_id: call.body.connection_id,
             ..Controls::default()
         },
+        upgrade: None,
     };
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         ApiError::new(&codes::SERVER_ERROR)
@@ -380,7 +385,9 @@ async fn contacts(site: Site, call: Call<Empty, Empty, ById>) -> Result<Reply, A
             .message(error.to_string())
             .cause(error)
     };
-    let response = patchbay_proxy::relay(&site.context, request)
+    let response = site
+        .proxy
+        .relay(request)
         .await
         .map_err(|error| failed(error.into()))?;
     let status = response.status().as_u16();

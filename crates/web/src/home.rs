@@ -35,10 +35,10 @@ pub(crate) fn route(site: &Site) -> Endpoint {
 
 async fn home(site: Site, call: Call) -> Result<Response<Body>, ApiError> {
     if socket::wants_upgrade(call.headers()) {
-        return Ok(match site.context.settings.websockets_path.as_str() {
+        return match site.context.settings.websockets_path.as_str() {
             "/" => socket::upgrade(&site, call.parts).await,
-            _ => socket::refuse(),
-        });
+            _ => Ok(socket::refuse()),
+        };
     }
     if let Some(running) = &site.options.demo {
         return demo::page(&site, running, &call.parts);

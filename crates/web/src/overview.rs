@@ -12,11 +12,12 @@ use patchbay_api::authenticator::ContextAuthenticator;
 use patchbay_api::cors::Cors;
 use patchbay_api::schema::patterns::is_uuid_v4;
 use patchbay_api::{ApiError, Auth, Call, Endpoint, Rate, Route, codes};
-use patchbay_connections::{Context, connections, environments, integrations};
+use patchbay_connections::{Context, connections, environments, integrations, refresh};
 use patchbay_store::db::DbError;
-use patchbay_types::connections::{ConnectionFilter, ConnectionSummary};
+use patchbay_types::connections::{ConnectionFilter, ConnectionSummary, RefreshCause};
 use patchbay_types::deliveries::{Delivery, DeliveryFilter, DeliveryStatus};
 use patchbay_types::integrations::Integration;
+use patchbay_types::refreshes::{RefreshEvent, RefreshReason};
 use patchbay_types::{EnvironmentId, Timestamp};
 
 use crate::Site;
@@ -52,7 +53,17 @@ struct ShownConnection {
     integration: String,
     id: String,
     failing: bool,
+    refreshes: Vec<ShownRefresh>,
     made: Moment,
+}
+
+/// An entry of a connection's timeline.
+struct ShownRefresh {
+    at: Moment,
+    reason: &'static str,
+    outcome: &'static str,
+    success: bool,
+    detail: String,
 }
 
 struct ShownIntegration {
@@ -143,7 +154,12 @@ async fn overview(site: Site, call: Call) -> Result<Response<Body>, ApiError> {
             ..ConnectionFilter::default()
         };
         let found = connections::list(context, environment.id, filter).await?;
-        page.connections = Some(found.into_iter().map(shown_connection).collect());
+        let mut shown = Vec::with_capacity(found.len());
+        for row in found {
+            let refreshes = refresh::timeline(context, row.id).await?;
+            shown.push(shown_connection(row, refreshes));
+        }
+        page.connections = Some(shown);
         let found = deliveries(context, environment.id).await?;
         page.deliveries = Some(found.into_iter().map(shown_delivery).collect());
     }
@@ -209,7 +225,7 @@ async fn deliveries(context: &Context, environment: EnvironmentId) -> Result<Vec
     patchbay_connections::deliveries::list(context, filter).await
 }
 
-fn shown_connection(row: ConnectionSummary) -> ShownConnection {
+fn shown_connection(row: ConnectionSummary, refreshes: Vec<RefreshEvent>) -> ShownConnection {
     let user = row.end_user.as_ref().map(|end_user| &end_user.user);
     let tag = |name: &str| row.tags.get(name).map(str::to_owned);
     let name = tag("end_user_display_name").or_else(|| user.and_then(|user| user.display_name.clone()));
@@ -218,9 +234,34 @@ fn shown_connection(row: ConnectionSummary) -> ShownConnection {
         name: name.unwrap_or_default(),
         email: email.unwrap_or_default(),
         failing: !row.errors.is_empty(),
+        refreshes: refreshes.into_iter().map(shown_refresh).collect(),
         integration: row.integration_key.into(),
         id: row.connection_id.into(),
         made: row.created_at.into(),
+    }
+}
+
+fn shown_refresh(event: RefreshEvent) -> ShownRefresh {
+    ShownRefresh {
+        at: event.at.into(),
+        reason: match event.reason {
+            RefreshReason::Expiring => "near its end",
+            RefreshReason::Forced => "forced",
+            RefreshReason::Unauthorized => "rejected by the API",
+            RefreshReason::Background => "unused for a day",
+            RefreshReason::KeepAlive => "kept in use",
+            RefreshReason::Test => "tested",
+            RefreshReason::Recovery => "the one before was cut off",
+        },
+        outcome: match event.cause {
+            None => "renewed",
+            Some(RefreshCause::ProviderRefused) => "the provider refused",
+            Some(RefreshCause::ProviderDown) => "the provider was down",
+            Some(RefreshCause::Ours) => "our fault",
+            Some(RefreshCause::RefreshInterrupted) => "the answer before was lost",
+        },
+        success: event.success,
+        detail: event.detail.unwrap_or_default(),
     }
 }
 

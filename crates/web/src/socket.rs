@@ -12,6 +12,7 @@ use axum::extract::{FromRequestParts, WebSocketUpgrade};
 use axum::response::IntoResponse;
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode, header};
+use patchbay_api::{ApiError, codes};
 use patchbay_connections::Context;
 use patchbay_connections::results::AuthResult;
 use serde::Serialize;
@@ -22,6 +23,8 @@ use crate::Site;
 const PING: Duration = Duration::from_secs(25);
 /// Pings without any sign of life after which the peer is gone.
 const PATIENCE: u32 = 3;
+/// When to try again after being refused for want of a place: popups take about so long.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Clients send nothing of interest.
 const LARGEST_MESSAGE: usize = 4096;
 
@@ -37,15 +40,35 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
     upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Becomes one, whatever the `Origin`: pages of every product wait here, and hear only of their own popup.
-pub(crate) async fn upgrade(site: &Site, mut parts: Parts) -> Response<Body> {
+/// Becomes one, whatever the `Origin`: pages of every product wait here, and hear only of their own popup. Anybody
+/// may open one without a credential, so their number is bounded.
+pub(crate) async fn upgrade(site: &Site, mut parts: Parts) -> Result<Response<Body>, ApiError> {
+    let Ok(place) = site.sockets.clone().try_acquire_owned() else {
+        let limit = site.options.websocket_limit;
+        tracing::warn!(
+            limit,
+            "a popup's WebSocket was refused: websocket_limit is reached"
+        );
+        return Err(ApiError::new(&codes::SERVICE_UNAVAILABLE)
+            .message(format!(
+                "This server holds {limit} WebSockets already, its websocket_limit"
+            ))
+            .retry_after(AGAIN));
+    };
     let context = Arc::clone(&site.context);
-    match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade
-            .max_message_size(LARGEST_MESSAGE)
-            .on_upgrade(move |socket| async move { serve(socket, context).await }),
-        Err(refused) => refused.into_response(),
-    }
+    Ok(
+        match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+            Ok(upgrade) => upgrade
+                .max_message_size(LARGEST_MESSAGE)
+                .on_upgrade(move |socket| async move {
+                    metrics::gauge!("patchbay_websockets").increment(1.0);
+                    serve(socket, context).await;
+                    metrics::gauge!("patchbay_websockets").decrement(1.0);
+                    drop(place);
+                }),
+            Err(refused) => refused.into_response(),
+        },
+    )
 }
 
 /// The answer to an upgrade where there is no WebSocket.

@@ -106,7 +106,7 @@ async fn every_refusal_has_its_code() {
         (
             with("/auth/two-step/two-step"),
             &json!({"username": "u"}),
-            "400 auth_mode_not_supported",
+            "400 two_step_credentials_fetch_error",
         ),
         (with("/auth/two-step/key"), &json!({}), "400 invalid_auth_mode"),
         (

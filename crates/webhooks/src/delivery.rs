@@ -253,7 +253,12 @@ impl Deliverer {
             .map_err(|error| NotSent::Perhaps(error.to_string()))?
             .ok_or_else(|| NotSent::Never("the environment was deleted".to_owned()))?;
         let seconds = now.as_second();
-        let signatures = sign(&environment.signing_key, &delivery.id.0, seconds, &delivery.body);
+        let signatures = sign(
+            environment.signing_keys(now),
+            &delivery.id.0,
+            seconds,
+            &delivery.body,
+        );
         let mut request = FetchRequest::new(Method::POST, url)
             .header("content-type", HeaderValue::from_static("application/json"))
             .header(

@@ -5,7 +5,9 @@
 //! after days of attempts; the dead stay listed and can be retried.
 
 pub mod delivery;
+pub mod export;
 pub mod schedule;
 pub mod sign;
 
 pub use delivery::{Deliverer, Settings};
+pub use export::Exporter;

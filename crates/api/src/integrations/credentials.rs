@@ -40,6 +40,16 @@ pub(super) fn schema() -> Schema {
     let client_credentials: Object = object()
         .field("type", literal("OAUTH2_CC"))
         .field("scopes", scopes());
+    let mcp = object()
+        .field("type", literal("MCP_OAUTH2"))
+        .field("client_id", string().min(1).max(255).optional())
+        .field("client_secret", string().min(1).optional())
+        .field("scopes", scopes());
+    let plugin = object()
+        .field("type", literal("INSTALL_PLUGIN"))
+        .field("app_link", string().url_or_empty().min(1))
+        .field("username", string().min(1).max(1024))
+        .field("password", string().min(1).max(1024));
     discriminated("type")
         .branch("OAUTH1", oauth("OAUTH1"))
         .branch("OAUTH2", oauth("OAUTH2"))
@@ -47,7 +57,12 @@ pub(super) fn schema() -> Schema {
         .branch("APP", app)
         .branch("CUSTOM", custom)
         .branch("OAUTH2_CC", client_credentials)
-        .message("Credentials of this type cannot be set: use OAUTH1, OAUTH2, OAUTH2_CC, TBA, APP or CUSTOM")
+        .branch("MCP_OAUTH2", mcp)
+        .branch("INSTALL_PLUGIN", plugin)
+        .message(
+            "Credentials of this type cannot be set: use OAUTH1, OAUTH2, OAUTH2_CC, TBA, APP, CUSTOM, MCP_OAUTH2 or \
+             INSTALL_PLUGIN",
+        )
         .into()
 }
 
@@ -96,6 +111,18 @@ pub(super) enum GivenCredentials {
     Tba(OAuthApp),
     #[serde(rename = "OAUTH2_CC")]
     OAuth2Cc { scopes: Option<String> },
+    #[serde(rename = "MCP_OAUTH2")]
+    McpOAuth2 {
+        client_id: Option<String>,
+        client_secret: Option<Secret>,
+        scopes: Option<String>,
+    },
+    #[serde(rename = "INSTALL_PLUGIN")]
+    InstallPlugin {
+        app_link: String,
+        username: String,
+        password: Secret,
+    },
     #[serde(rename = "APP")]
     App {
         app_id: String,
@@ -145,6 +172,26 @@ impl From<GivenCredentials> for AppCredentials {
                 client_secret: None,
                 scopes,
                 webhook_secret: None,
+            },
+            GivenCredentials::McpOAuth2 {
+                client_id,
+                client_secret,
+                scopes,
+            } => Self::OAuth {
+                mode: AuthMode::McpOAuth2,
+                client_id,
+                client_secret,
+                scopes,
+                webhook_secret: None,
+            },
+            GivenCredentials::InstallPlugin {
+                app_link,
+                username,
+                password,
+            } => Self::Plugin {
+                app_link,
+                username,
+                password,
             },
             GivenCredentials::App {
                 app_id,
@@ -241,6 +288,7 @@ impl<'a> ShownCredentials<'a> {
         };
         Some(match mode {
             AuthMode::OAuth1 | AuthMode::OAuth2 | AuthMode::Tba => client(),
+            AuthMode::McpOAuth2 if client_id.is_some() => client(),
             AuthMode::OAuth2Cc if secrets.scopes.is_some() => client(),
             AuthMode::App => Self::App(ShownApp {
                 mode: mode.as_str(),

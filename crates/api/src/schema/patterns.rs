@@ -26,6 +26,15 @@ pub const INTEGRATION_KEY: Pattern = Pattern {
     },
 };
 
+/// Names that pages give their attempts: random, so that nobody guesses another page's.
+pub const ATTEMPT: Pattern = Pattern {
+    source: "^[A-Za-z0-9_-]{16,64}$",
+    matches: |text| {
+        (16..=64).contains(&text.len())
+            && each(text, |c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'))
+    },
+};
+
 /// Public ids of connections.
 pub const CONNECTION_ID: Pattern = Pattern {
     source: patchbay_types::ConnectionId::PATTERN,

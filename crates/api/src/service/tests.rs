@@ -476,7 +476,7 @@ async fn cors_and_security_headers_are_on_every_answer() {
             "Authorization, Etag, Content-Type, Content-Length, X-Nango-Signature, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
         );
         for (name, value) in &guard::SECURITY {
-            assert_eq!(answer.header(name.as_str()), Some(*value), "{target}");
+            assert_eq!(answer.header(name.as_str()), value.to_str().ok(), "{target}");
         }
         assert_eq!(answer.header("x-frame-options"), Some("SAMEORIGIN"));
     }

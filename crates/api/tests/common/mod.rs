@@ -37,6 +37,7 @@ use patchbay_connections::{
     Context, Settings, StateCookie, api_keys, connect_sessions, environments, integrations,
 };
 use patchbay_outbound::{Client, Policy, PrivateNetworks, Settings as ClientSettings, Timeouts, Trust};
+use patchbay_proxy::Proxy;
 use patchbay_store::testing::TestDb;
 use patchbay_types::connect_sessions::ConnectSessionSpec;
 use patchbay_types::environments::{Environment, EnvironmentSettings};
@@ -124,7 +125,9 @@ impl TestApi {
             connect_url: "http://localhost:3009/".parse().unwrap(),
             websockets_path: "/ws".to_owned(),
             state_cookie: StateCookie::Required,
+            signing_key_grace: std::time::Duration::from_hours(24),
             node: "test".to_owned(),
+            journal: patchbay_connections::journal::JournalSettings::default(),
         };
         let context = Context::start(
             store,
@@ -147,7 +150,8 @@ impl TestApi {
             },
             ambient,
         };
-        let service = Service::new(routes(&context, &Readiness::of(&context)), options).unwrap();
+        let proxy = Proxy::new(context.clone(), patchbay_proxy::Settings::default());
+        let service = Service::new(routes(&context, &proxy, &Readiness::of(&context)), options).unwrap();
         let account = api_keys::default_account(&context).await.unwrap();
         let dev = create_environment(&context, account, "dev").await;
         let prod = create_environment(&context, account, "prod").await;

@@ -49,7 +49,8 @@ patchbay_store::both_backends! {
             wire.api.integration(provider, provider).await;
             let credentials = json!({"type": kind, "app_id": "1", "installation_id": "2"});
             let given = json!({"provider_config_key": provider, "credentials": credentials});
-            wire.api.post("/connections", given).fails(501, "feature_not_built").await;
+            // Whole-server stories mint a token; here the integration has no app to mint it with.
+            wire.api.post("/connections", given).fails(500, "server_error").await;
         }
     }
 
@@ -75,6 +76,23 @@ patchbay_store::both_backends! {
         }
         let read = wire.get("c", "open").await;
         assert_eq!((&read["tags"], &read["metadata"]), (&json!({}), &json!({})));
+    }
+
+    async fn an_id_is_unique_under_its_integration_and_free_under_another(db: TestDb) {
+        let wire = Wire::on(db).await;
+        let first = wire.open("c", json!({"tags": {"a": "1"}})).await;
+        let key = json!({
+            "provider_config_key": "sample-key", "connection_id": "c",
+            "credentials": {"type": "API_KEY", "apiKey": API_KEY},
+        });
+        let second = wire.api.post("/connections", key).expect(201).await;
+        assert_ne!(second["id"], first["id"]);
+        assert_eq!(wire.open("c", json!({})).await["id"], first["id"]);
+        let page = wire.api.get("/connections?connectionId=c").expect(200).await;
+        assert_eq!(page["connections"].as_array().unwrap().len(), 2);
+        let gone = wire.api.send("DELETE", "/connections/c?provider_config_key=open").expect(200).await;
+        assert_eq!(gone, json!({"success": true}));
+        assert_eq!(wire.get("c", "sample-key").await["id"], second["id"]);
     }
 
     async fn unverified_credentials_are_not_stored(db: TestDb) {
@@ -151,16 +169,7 @@ async fn fields_are_checked() {
         )
         .await;
     let union = json!([["invalid_union", "Invalid input", "credentials", "type"]]);
-    for kind in [
-        "JWT",
-        "BILL",
-        "SIGNATURE",
-        "TWO_STEP",
-        "AWS_SIGV4",
-        "MCP_OAUTH2",
-        "INSTALL_PLUGIN",
-        "x",
-    ] {
+    for kind in ["MCP_OAUTH2", "INSTALL_PLUGIN", "x"] {
         post(body(json!({"type": kind})))
             .invalid("invalid_body", union.clone())
             .await;

@@ -112,7 +112,7 @@ async fn its_errors_are_of_the_old_kind() {
         (Some("keyed"), json!({"apiKey": "k"}), 400, "missing_api_key"),
         (Some("some-app"), json!({}), 400, "missing_app_id"),
         (Some("some-app"), app, 400, "missing_installation_id"),
-        (Some("some-app"), whole_app, 501, "feature_not_built"),
+        (Some("some-app"), whole_app, 500, "server_error"),
         (
             Some("netsuite-like"),
             json!({"token_id": "i", "token_secret": "s"}),

@@ -51,7 +51,7 @@ patchbay_store::both_backends! {
         assert_eq!(me["authenticated_by"], "oauth2");
         assert_eq!((wire.sample.counts().whoami, wire.sample.counts().token_refresh), (3, 1));
         // Everything is revoked: the provider's own answer, after one try with either refresh token.
-        wire.advance(Duration::from_mins(1));
+        wire.advance(Duration::from_mins(3));
         wire.sample.revoke_all();
         wire.proxied("GET", "sample", "/whoami").expect(401).await;
         assert_eq!((wire.sample.counts().whoami, wire.sample.counts().token_refresh), (4, 3));

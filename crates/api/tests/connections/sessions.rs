@@ -86,7 +86,7 @@ patchbay_store::both_backends! {
                 "connection_config": {"subdomain": "acme", "oauth_client_secret_override": "***"},
             }},
             "overrides": {"sample-key": {"docs_connect": "https://docs.example.com"}},
-            "websocketsPath": "/ws",
+            "websocketsPath": "/ws", "expiresIn": 1800,
         }));
         let listed = wire.api.get("/integrations").bearer(&token).expect(200).await;
         let keys: Vec<_> = listed["data"].as_array().unwrap().iter().map(|row| row["unique_key"].clone()).collect();
@@ -106,7 +106,7 @@ patchbay_store::both_backends! {
     async fn whoever_waits_for_a_tags_only_connection_finds_it(db: TestDb) {
         let wire = Wire::on(db).await;
         let token = create(&wire, json!({"tags": {"end_user_id": "u1"}})).await;
-        assert_eq!(shown(&wire, &token).await, json!({"endUser": null, "websocketsPath": "/ws"}));
+        assert_eq!(shown(&wire, &token).await, json!({"endUser": null, "websocketsPath": "/ws", "expiresIn": 1800}));
         let before = wire.api.get("/connections?endUserId=u1").expect(200).await;
         assert_eq!(before, json!({"connections": []}));
         let connected = connect(&wire, &token).await;
@@ -131,7 +131,7 @@ patchbay_store::both_backends! {
         let token = made["data"]["token"].as_str().unwrap();
         assert_eq!(shown(&wire, token).await, json!({
             "endUser": {"id": "u1", "display_name": null, "email": null, "tags": null, "organization": null},
-            "allowed_integrations": ["sample-key"], "isReconnecting": true, "websocketsPath": "/ws",
+            "allowed_integrations": ["sample-key"], "isReconnecting": true, "websocketsPath": "/ws", "expiresIn": 1800,
         }));
         assert_eq!(connect(&wire, token).await["connectionId"], "c");
         let read = wire.get("c", "sample-key").await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use patchbay_ambient::Ambient;
-use patchbay_catalog::template::{OnUnresolved, Scope};
+use patchbay_catalog::template::{OnUnresolved, Scope, Template, TemplateMap};
 use patchbay_catalog::{Definition, Provider};
 use patchbay_types::integrations::IntegrationSecrets;
 use patchbay_types::{AuthMode, JsonMap, Secret};
@@ -11,9 +11,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::{ClientOverride, MissingClient, OAuthClient, pkce};
-use crate::encode;
 use crate::endpoint::{self, EndpointError};
-use crate::modes::ModeNotBuilt;
+use crate::{encode, mcp};
 
 /// Parameters that hold the flow together: no caller may change them.
 const FIXED: &[&str] = &[
@@ -74,9 +73,9 @@ pub enum AuthorizeError {
     /// The caller wants to change a parameter that holds the flow together.
     #[error("authorization_params may not set {0}")]
     FixedParam(&'static str),
-    /// This provider exchanges codes in a way of its own that is not built.
-    #[error("this version of Patchbay cannot exchange authorization codes of {0} yet")]
-    ExchangeNotBuilt(String),
+    /// An app that is installed from the provider's side has no page to send anybody to.
+    #[error("the app of {0} is installed from the provider's side: connect with POST /auth/oauth-outbound")]
+    InstalledElsewhere(String),
 }
 
 impl AuthorizeError {
@@ -87,7 +86,7 @@ impl AuthorizeError {
             Self::UnsupportedGrant(_) => "grant_type_err",
             Self::Endpoint(error) => error.code(),
             Self::Invalid | Self::FixedParam(_) => "url_param_err",
-            Self::ExchangeNotBuilt(_) => ModeNotBuilt(AuthMode::OAuth2).code(),
+            Self::InstalledElsewhere(_) => "auth_mode_err",
         }
     }
 }
@@ -96,11 +95,11 @@ impl AuthorizeError {
 pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Authorization, AuthorizeError> {
     let definition = &input.provider.definition;
     let name = input.provider.name.as_str();
-    if super::has_unbuilt_exchange(name) || definition.is_outbound_installation {
-        return Err(AuthorizeError::ExchangeNotBuilt(name.to_owned()));
+    if definition.is_outbound_installation {
+        return Err(AuthorizeError::InstalledElsewhere(name.to_owned()));
     }
     let own = ClientOverride::read(input.client_override);
-    let client = OAuthClient::choose(input.secrets, own.as_ref().map(|own| &own.client))?;
+    let client = OAuthClient::choose(definition, input.secrets, own.as_ref().map(|own| &own.client))?;
     let grant = definition
         .token_params
         .literal("grant_type")
@@ -109,8 +108,16 @@ pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Author
         return Err(AuthorizeError::UnsupportedGrant(grant.to_owned()));
     }
     let (base, declared) = resolve(input, ambient)?;
-    let code_verifier = (!definition.disable_pkce).then(|| pkce::new_verifier(ambient.entropy.as_ref()));
-    let scopes = scopes(input.secrets, input.connection_config).join(&definition.scope_separator);
+    let is_mcp = definition.auth_mode == AuthMode::McpOAuth2;
+    let wants_pkce = is_mcp || !definition.disable_pkce;
+    let code_verifier = wants_pkce.then(|| pkce::new_verifier(ambient.entropy.as_ref()));
+    let mut scopes = scopes(input.secrets, input.connection_config);
+    let encoded: Vec<_> = scopes.iter().map(|scope| encode::component(scope)).collect();
+    if is_mcp && definition.authorization_url_takes_raw_scopes() {
+        // Only what is between them goes unencoded.
+        scopes = encoded.iter().map(AsRef::as_ref).collect();
+    }
+    let scopes = scopes.join(&definition.scope_separator);
 
     let mut query = Query::default();
     query.set("response_type", "code");
@@ -119,6 +126,9 @@ pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Author
     query.set("scope", &scopes);
     query.set("state", input.state);
     for (name, value) in &declared {
+        if is_mcp && mcp::RESERVED.contains(&name.as_str()) {
+            continue;
+        }
         if let Some(text) = encode::scalar(value) {
             query.set(name, &text);
         }
@@ -132,7 +142,9 @@ pub fn authorize(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<Author
     {
         query.set("user_scope", scopes);
     }
-    overlay(&mut query, input.authorization_params)?;
+    if !is_mcp {
+        overlay(&mut query, input.authorization_params)?;
+    }
     let url = assemble(definition, &base, query)?;
     Ok(Authorization { url, code_verifier })
 }
@@ -181,6 +193,7 @@ fn resolve(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<(Url, JsonMa
             error => other = Some(error.clone()),
         }
     }
+    missing.extend(missing_for_exchange(definition, &scope));
     if !missing.is_empty() {
         missing.sort_unstable();
         missing.dedup();
@@ -193,6 +206,31 @@ fn resolve(input: &AuthorizeInput<'_>, ambient: &Ambient) -> Result<(Url, JsonMa
     url.set_query(None);
     url.set_fragment(None);
     Ok((url, declared?))
+}
+
+/// Parameters of the connection that the exchange will need, that it lacks, and that the callback does not bring.
+fn missing_for_exchange(definition: &Definition, scope: &Scope<'_>) -> Vec<String> {
+    let Some(client) = definition.token_client.as_deref() else {
+        return Vec::new();
+    };
+    let call = &client.exchange;
+    let params = call.params.iter().flat_map(TemplateMap::templates);
+    let others = call
+        .headers
+        .iter()
+        .chain(&call.query)
+        .map(|entry| &entry.template);
+    let names = params.chain(others).chain(&call.url).flat_map(Template::names);
+    names
+        .filter(|name| {
+            let brought = name
+                .split_once('.')
+                .filter(|(root, _)| *root == "connectionConfig")
+                .is_none_or(|(_, key)| definition.redirect_uri_metadata.iter().any(|known| known == key));
+            !brought && !endpoint::is_optional(definition, name) && scope.get(name).is_none()
+        })
+        .map(str::to_owned)
+        .collect()
 }
 
 fn overlay(query: &mut Query, params: &BTreeMap<String, String>) -> Result<(), AuthorizeError> {

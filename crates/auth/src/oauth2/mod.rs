@@ -1,52 +1,17 @@
 //! OAuth 2.0 authorization code grant (RFC 6749 §4.1) with PKCE, and its refresh.
 
 pub mod authorize;
+pub(crate) mod client;
 pub mod pkce;
 pub mod refresh;
 pub mod token;
 
 use std::collections::BTreeMap;
 
+use patchbay_catalog::Definition;
 use patchbay_types::credentials::{ConfigOverride, OAuth2};
 use patchbay_types::integrations::IntegrationSecrets;
 use patchbay_types::{JsonMap, Secret};
-
-/// Providers that exchange or refresh in a way of their own (auth-flows §11) that is not built yet. They are refused
-/// before the end user is asked, whatever catalogue defines them: none half-works.
-const UNBUILT_EXCHANGES: &[&str] = &[
-    "absorb-lms",
-    "agiloft",
-    "braintree",
-    "braintree-sandbox",
-    "bullhorn",
-    "clover",
-    "coros",
-    "coros-sandbox",
-    "facebook",
-    "fanvue",
-    "followupboss",
-    "heygen",
-    "instagram",
-    "jobber",
-    "mercury",
-    "microsoft-admin",
-    "posthog-oauth",
-    "revolut-business",
-    "sentry-oauth",
-    "shopline-oauth",
-    "stripe-app",
-    "stripe-app-sandbox",
-    "threads",
-    "tiktok-accounts",
-    "tiktok-ads",
-    "tiktok-personal",
-    "walmart",
-    "workday-oauth",
-];
-
-fn has_unbuilt_exchange(provider: &str) -> bool {
-    UNBUILT_EXCHANGES.contains(&provider)
-}
 
 /// The OAuth client that speaks for a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,11 +28,17 @@ pub struct OAuthClient<'a> {
 pub struct MissingClient;
 
 impl<'a> OAuthClient<'a> {
-    /// The connection's own client if it names both halves, else the integration's.
+    /// The connection's own client if it names both halves, else the integration's. A provider whose clients are
+    /// public gets no secret, whoever configured one.
     pub fn choose(
+        definition: &Definition,
         secrets: &'a IntegrationSecrets,
         own: Option<&'a ConfigOverride>,
     ) -> Result<Self, MissingClient> {
+        let is_public = definition
+            .token_client
+            .as_deref()
+            .is_some_and(|client| client.is_public);
         if let Some(ConfigOverride {
             client_id: Some(id),
             client_secret: Some(secret),
@@ -77,7 +48,7 @@ impl<'a> OAuthClient<'a> {
         {
             return Ok(Self {
                 id,
-                secret: secret.expose(),
+                secret: if is_public { "" } else { secret.expose() },
             });
         }
         let present = |text: &&str| !text.is_empty();
@@ -86,12 +57,15 @@ impl<'a> OAuthClient<'a> {
             .as_deref()
             .filter(present)
             .ok_or(MissingClient)?;
-        let secret = secrets
-            .client_secret
-            .as_ref()
-            .map(Secret::expose)
-            .filter(present)
-            .ok_or(MissingClient)?;
+        if is_public {
+            return Ok(Self { id, secret: "" });
+        }
+        let secret = secrets.client_secret.as_ref().map(Secret::expose).filter(present);
+        let secret = match secret {
+            // A client that registered itself seldom has one.
+            None if crate::mcp::allows_public_clients(definition.auth_mode) => "",
+            found => found.ok_or(MissingClient)?,
+        };
         Ok(Self { id, secret })
     }
 }

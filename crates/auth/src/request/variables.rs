@@ -15,13 +15,13 @@ use crate::fields::{access_token, field};
 /// Variables computed when asked for: the request's, the token under its common name, the OAuth client, and the
 /// credential's fields with or without the prefix `credentials.`. The protocol's first implementation offers each
 /// credential type a subset; offering all of them changes no template that resolved there.
-pub(super) struct Variables<'a> {
+pub(crate) struct Variables<'a> {
     subject: &'a Subject<'a>,
     request: Option<(&'a Wanted<'a>, &'a Url)>,
 }
 
 impl<'a> Variables<'a> {
-    pub(super) fn of(subject: &'a Subject<'a>) -> Self {
+    pub(crate) fn of(subject: &'a Subject<'a>) -> Self {
         Self {
             subject,
             request: None,

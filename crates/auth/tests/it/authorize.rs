@@ -308,8 +308,16 @@ fn flows_that_cannot_work_are_refused_at_once() {
     assert_eq!(error.code(), "grant_type_err");
     let code = oauth2(json!({"token_params": {"grant_type": "authorization_code"}}));
     assert!(begin(&provider("acme", code), &Given::default()).is_ok());
-    let error = begin(&provider("tiktok-ads", oauth2(json!({}))), &Given::default()).unwrap_err();
-    assert_eq!(error.code(), "auth_mode_not_supported");
+    // What only the exchange needs is asked for before anybody is sent away; what the callback brings is not.
+    let exchange =
+        json!({"params": {"a": "${connectionConfig.a}", "b": "${connectionConfig.b}", "c": "${code}"}});
+    let late = json!({"token_client": {"exchange": exchange}, "redirect_uri_metadata": ["b"],
+        "connection_config": {"a": {"type": "string", "title": "A", "description": "A"}}});
+    let error = begin(&provider("acme", oauth2(late)), &Given::default()).unwrap_err();
+    assert_eq!(
+        (error.code(), error.to_string()),
+        ("url_param_err", "no value for connectionConfig.a".to_owned())
+    );
     let error = begin(
         &provider("acme", oauth2(json!({"installation": "outbound"}))),
         &Given::default(),

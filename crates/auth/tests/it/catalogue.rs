@@ -128,19 +128,28 @@ fn oauth_2_providers_authorize_exchange_and_refresh() {
             client_override: &overrides,
             code: "the-code",
             code_verifier: started.code_verifier.as_ref(),
+            state: "the-state",
             callback_url: "https://connect.example.com/oauth/callback",
         };
-        let call = exchange_request(&exchange, &ambient()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let usual = definition.token_client.is_none();
+        let call = match exchange_request(&exchange, &ambient()) {
+            // Its secret is a private key.
+            Err(error) if error.to_string().contains("PEM") => continue,
+            call => call.unwrap_or_else(|error| panic!("{name}: {error}")),
+        };
         let body = check_call(name, &call);
-        assert_eq!(
-            (&body["code"], &body["grant_type"]),
-            (&json!("the-code"), &json!("authorization_code")),
-            "{name}"
-        );
-        assert!(
-            body.get("client_secret").is_some() || call.header("authorization").is_some(),
-            "{name}"
-        );
+        // Those with a way of their own are looked at one by one, in `token_client`.
+        if usual {
+            assert_eq!(
+                (&body["code"], &body["grant_type"]),
+                (&json!("the-code"), &json!("authorization_code")),
+                "{name}"
+            );
+            assert!(
+                body.get("client_secret").is_some() || call.header("authorization").is_some(),
+                "{name}"
+            );
+        }
 
         let stored = credentials(
             json!({"type": "OAUTH2", "access_token": "a", "refresh_token": "the-refresh", "raw": {}}),
@@ -150,17 +159,22 @@ fn oauth_2_providers_authorize_exchange_and_refresh() {
             secrets: &secrets,
             credentials: &stored,
             connection_config: &config,
+            callback_url: "https://connect.example.com/oauth/callback",
         };
         let call = renewal::request(&input, &ambient()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let body = check_call(name, &call);
-        assert_eq!(
-            (&body["refresh_token"], &body["grant_type"]),
-            (&json!("the-refresh"), &json!("refresh_token")),
-            "{name}"
-        );
+        if usual {
+            assert_eq!(
+                (&body["refresh_token"], &body["grant_type"]),
+                (&json!("the-refresh"), &json!("refresh_token")),
+                "{name}"
+            );
+        }
         worked += 1;
     }
-    assert!(worked > 50, "{worked} work; not built: {refused:?}");
+    assert!(worked > 100, "{worked}");
+    // Installed from the provider's own side.
+    assert_eq!(refused, ["sentry-oauth"]);
 }
 
 #[test]

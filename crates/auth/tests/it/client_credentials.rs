@@ -6,6 +6,7 @@ use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use patchbay_auth::client_credentials::{MintError, MintInput, Minted, read, request};
 use patchbay_auth::message::{Answer, Call};
+use patchbay_auth::oauth2::token::Second;
 use patchbay_auth::renewal::{self, RenewInput};
 use patchbay_catalog::Provider;
 use patchbay_types::{JsonMap, Secret};
@@ -273,12 +274,14 @@ fn minting_again_repeats_the_first_request() {
         secrets: &secrets,
         credentials: &minted.credentials,
         connection_config: &minted.config_updates,
+        callback_url: "https://connect.example.com/oauth/callback",
     };
     let again = renewal::request(&input, &ambient()).unwrap();
     assert_eq!((&again.url, body_of(&again)), (&first.url, body_of(&first)));
     let renewed = renewal::read(
         &input,
         &answer(200, json!({"access_token": "next"})),
+        Second::None,
         ambient().now(),
     )
     .unwrap();

@@ -31,6 +31,7 @@ async fn exchange(origin: &str, client: &Client, ambient: &Ambient) -> Result<Ex
         client_override: &overrides,
         code: "planted-code",
         code_verifier: None,
+        state: "the-state",
         callback_url: "https://connect.example.com/oauth/callback",
     };
     driver::exchange_code(client, &input, ambient).await
@@ -48,6 +49,7 @@ async fn renew(origin: &str, client: &Client, ambient: &Ambient) -> Result<Renew
         secrets: &secrets,
         credentials: &stored,
         connection_config: &config,
+        callback_url: "https://connect.example.com/oauth/callback",
     };
     driver::renew(client, &input, ambient).await
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use patchbay_auth::message::Call;
 use patchbay_auth::oauth2::token::{
-    ExchangeError, ExchangeInput, Exchanged, exchange_request, read_exchange,
+    ExchangeError, ExchangeInput, Exchanged, Second, exchange_request, read_exchange,
 };
 use patchbay_catalog::Provider;
 use patchbay_types::{JsonMap, Secret};
@@ -48,6 +48,7 @@ impl Given {
             code: "planted-code",
             code_verifier: self.verifier.as_ref(),
             callback_url: "https://connect.example.com/oauth/callback",
+            state: "the-state",
         })
     }
 
@@ -56,7 +57,7 @@ impl Given {
     }
 
     fn read(&self, answer: &patchbay_auth::message::Answer) -> Result<Exchanged, ExchangeError> {
-        self.with(|input| read_exchange(input, answer, ambient().now()))
+        self.with(|input| read_exchange(input, answer, Second::None, ambient().now()))
     }
 }
 

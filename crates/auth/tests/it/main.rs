@@ -13,5 +13,7 @@ mod driver;
 mod exchange;
 mod injection;
 mod renewal;
+mod steps;
 mod support;
+mod token_client;
 mod verification;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use patchbay_auth::message::{Answer, Call};
+use patchbay_auth::oauth2::token::Second;
 use patchbay_auth::renewal::{self, RenewError, RenewInput, Renewal, is_due, with_refresh_token};
 use patchbay_catalog::Provider;
 use patchbay_types::connections::RefreshCause;
@@ -37,6 +38,7 @@ fn request(provider: &Provider, credentials: &Credentials, config: &Value) -> Re
             secrets: &secrets,
             credentials,
             connection_config: &connection_config,
+            callback_url: "https://connect.example.com/oauth/callback",
         },
         &ambient(),
     )
@@ -50,8 +52,9 @@ fn read(provider: &Provider, credentials: &Credentials, answer: &Answer) -> Resu
         secrets: &secrets,
         credentials,
         connection_config: &connection_config,
+        callback_url: "https://connect.example.com/oauth/callback",
     };
-    renewal::read(&input, answer, ambient().now())
+    renewal::read(&input, answer, Second::None, ambient().now())
 }
 
 #[test]
@@ -269,6 +272,7 @@ fn what_cannot_be_renewed_is_our_affair() {
         secrets: &nobody,
         credentials: &credentials,
         connection_config: &config,
+        callback_url: "https://connect.example.com/oauth/callback",
     };
     assert_eq!(
         renewal::request(&input, &ambient()).unwrap_err().cause(),

@@ -63,6 +63,7 @@ pub(crate) fn text_answer(status: u16, kind: &str, body: &str) -> Answer {
         status,
         content_type: Some(kind.to_owned()),
         retry_after: None,
+        headers: HeaderMap::new(),
         body: Bytes::copy_from_slice(body.as_bytes()),
     }
 }

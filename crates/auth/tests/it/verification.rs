@@ -20,6 +20,7 @@ async fn check(
     whole.extend(object(definition));
     let text = Value::Object(whole).to_string().replace("BASE", &upstream.origin);
     let entry = provider("acme", serde_json::from_str(&text).unwrap());
+    let config = serde_json::from_str(&config.to_string().replace("BASE", &upstream.origin)).unwrap();
     let (secrets, credentials, config) = (secrets(), credentials(given), object(config));
     let candidate = Candidate {
         definition: &entry.definition,
@@ -144,6 +145,32 @@ async fn an_answer_may_have_to_say_more_than_200() {
             Reply::Json(200, json!({"data": {"ok": null}})),
             false,
         ),
+        (json!({"status": ["2xx", 400]}), Reply::Json(400, json!({})), true),
+        (
+            json!({"status": ["2xx", 400]}),
+            Reply::Json(401, json!({})),
+            false,
+        ),
+        (
+            json!({"json_path": "data", "is": "array"}),
+            Reply::Json(200, json!({"data": {}})),
+            false,
+        ),
+        (
+            json!({"lacks": ["authentication error"]}),
+            Reply::Json(200, json!({"m": "Authentication Error"})),
+            false,
+        ),
+        (
+            json!({"lacks_pattern": "<error[\\s>]"}),
+            Reply::With(200, vec![], "<x><error>no</error></x>".to_owned()),
+            false,
+        ),
+        (
+            json!({"lacks_pattern": "<error[\\s>]"}),
+            Reply::With(200, vec![], "<x><errors/></x>".to_owned()),
+            true,
+        ),
         (
             json!({"json_path": "data.ok"}),
             Reply::With(200, vec![], "<html>".to_owned()),
@@ -162,43 +189,141 @@ async fn an_answer_may_have_to_say_more_than_200() {
 }
 
 #[tokio::test]
-async fn named_checks_run_or_are_refused() {
+async fn named_checks_are_what_the_shipped_definition_of_the_name_says() {
     let named = |name: &str| json!({"auth_mode": "API_KEY", "proxy": {"base_url": "BASE"}, "credentials_verification_script": name});
-    let (result, seen) = check(
-        named("apolloCredentialsVerification"),
-        key(),
-        json!({}),
-        vec![Reply::Json(200, json!({"is_logged_in": false}))],
-    )
-    .await;
-    assert!(matches!(result, Err(VerifyError::Unexpected)), "{result:?}");
-    assert_eq!(seen[0].target, "/v1/auth/health");
-    let (result, _) = check(
-        named("apollo"),
-        key(),
-        json!({}),
-        vec![Reply::Json(200, json!({"is_logged_in": true}))],
-    )
-    .await;
-    result.unwrap();
-    let (result, _) = check(
-        named("azureDevops"),
-        key(),
-        json!({}),
-        vec![Reply::Json(203, json!({}))],
-    )
-    .await;
-    assert!(
-        matches!(result, Err(VerifyError::Refused { status: 203 })),
-        "{result:?}"
-    );
-    let (result, seen) = check(named("cdwCredentialsVerification"), key(), json!({}), vec![]).await;
+    for name in ["apolloCredentialsVerification", "apollo"] {
+        for (logged_in, good) in [(true, true), (false, false)] {
+            let replies = vec![Reply::Json(200, json!({"is_logged_in": logged_in}))];
+            let (result, seen) = check(named(name), key(), json!({}), replies).await;
+            assert_eq!(result.is_ok(), good, "{result:?}");
+            assert_eq!(seen[0].target, "/v1/auth/health");
+        }
+    }
+    let (result, seen) = check(named("nobodyCredentialsVerification"), key(), json!({}), vec![]).await;
     assert!(
         matches!(result, Err(VerifyError::UnknownCheck(_))) && seen.is_empty(),
         "{result:?}"
     );
     let (result, _) = check(named(""), key(), json!({}), vec![]).await;
     result.unwrap();
+}
+
+/// Definition of a shipped provider whose requests go to `BASE`, the host they are for in front of the path.
+fn shipped(name: &str) -> Value {
+    let catalogue = patchbay_catalog::Catalogue::built_in();
+    let mut wire = catalogue.get(name).unwrap().wire.clone();
+    let proxy = wire.get_mut("proxy").unwrap();
+    *proxy = serde_json::from_str(&proxy.to_string().replace("https://", "BASE/")).unwrap();
+    Value::Object(wire)
+}
+
+#[tokio::test]
+async fn every_shipped_check_that_needs_more_than_a_status() {
+    let basic = || json!({"type": "BASIC", "username": "planted-user", "password": "planted-password"});
+    let text = |body: &str| Reply::With(200, vec![], body.to_owned());
+    for (name, given, config, yes, no, request, body) in [
+        (
+            "apollo",
+            key(),
+            json!({}),
+            Reply::Json(200, json!({"is_logged_in": true})),
+            Reply::Json(200, json!({"is_logged_in": false})),
+            "GET /app.apollo.io/api/v1/auth/health",
+            "",
+        ),
+        (
+            "apple-calendar",
+            basic(),
+            json!({}),
+            Reply::With(207, vec![], "<x/>".to_owned()),
+            Reply::Json(401, json!({})),
+            "PROPFIND /caldav.icloud.com",
+            r#"<propfind xmlns="DAV:"><prop><current-user-principal/></prop></propfind>"#,
+        ),
+        (
+            "aws-iam",
+            basic(),
+            json!({"region": "eu-west-1"}),
+            text("<x/>"),
+            Reply::Json(403, json!({})),
+            "GET /sts.eu-west-1.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15",
+            "",
+        ),
+        (
+            "azure-devops",
+            basic(),
+            json!({"organizationUrl": "dev.azure.com/acme"}),
+            Reply::Json(200, json!({})),
+            Reply::Json(203, json!({})),
+            "GET /dev.azure.com/acme/_apis/projects",
+            "",
+        ),
+        (
+            "bitdefender",
+            basic(),
+            json!({"ACCESS_URL": "BASE"}),
+            Reply::Json(200, json!({"result": {}})),
+            Reply::Json(200, json!({"error": {}})),
+            "POST /v1.0/jsonrpc/general",
+            r#"{"id":"patchbay","jsonrpc":"2.0","method":"getApiKeyDetails","params":[]}"#,
+        ),
+        (
+            "expensify",
+            basic(),
+            json!({}),
+            Reply::Json(200, json!({"responseCode": 200})),
+            Reply::Json(200, json!({"responseMessage": "Authentication error"})),
+            "POST /integrations.expensify.com/Integration-Server/ExpensifyIntegrations",
+            "requestJobDescription=",
+        ),
+        (
+            "lastpass",
+            basic(),
+            json!({}),
+            Reply::Json(200, json!({"Users": {}})),
+            text("Authorization Error"),
+            "POST /lastpass.com/enterpriseapi.php",
+            r#"{"cid":"planted-user","provhash":"planted-password","cmd":"getuserdata"}"#,
+        ),
+        (
+            "pushpay-chms-v1",
+            basic(),
+            json!({"subdomain": "acme"}),
+            text("<ccb_api><response/></ccb_api>"),
+            text("<ccb_api><errors><error number=\"5\">Denied</error></errors></ccb_api>"),
+            "GET /acme.ccbchurch.com/api.php?srv=api_status",
+            "",
+        ),
+        (
+            "skio",
+            key(),
+            json!({}),
+            Reply::Json(200, json!({"data": {"Orders": []}})),
+            Reply::Json(200, json!({"errors": []})),
+            "POST /graphql.skio.com/v1/graphql",
+            r#"{"query":"query { Orders(limit: 1) { id } }"}"#,
+        ),
+        (
+            "snipe-it",
+            key(),
+            json!({"hostname": "acme.snipe-it.io"}),
+            Reply::Json(200, json!({"total": 0, "rows": []})),
+            Reply::Json(200, json!({"status": "error"})),
+            "GET /acme.snipe-it.io/api/v1/users?limit=1",
+            "",
+        ),
+    ] {
+        for (reply, good) in [(yes, true), (no, false)] {
+            let (result, seen) = check(shipped(name), given.clone(), config.clone(), vec![reply]).await;
+            assert_eq!(result.is_ok(), good, "{name}: {result:?}");
+            assert_eq!(
+                format!("{} {}", seen[0].method, seen[0].target),
+                request,
+                "{name}"
+            );
+            assert!(seen[0].body.starts_with(body), "{name}: {}", seen[0].body);
+        }
+    }
 }
 
 #[tokio::test]

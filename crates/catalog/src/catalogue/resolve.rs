@@ -181,6 +181,7 @@ impl<'e> Resolver<'e> {
         {
             wire.insert("available_scopes".to_owned(), Value::from(scopes.clone()));
         }
+        crate::shipped::complete(&entry.name, &mut wire);
         let mut notes = Vec::new();
         if let Some(base) = base.as_ref().filter(|_| self.depth == Depth::Check) {
             check::alias(&entry.json, &base.wire, &mut notes);

@@ -1,4 +1,5 @@
-//! Named scripts (catalog-format §7): code in the server that definitions refer to by name.
+//! Named scripts (catalog-format §7): routers are code in the server; the others are what the shipped definition of
+//! that name says.
 
 use super::{Rules, keys};
 
@@ -48,91 +49,43 @@ const ROUTERS: &[&str] = &[
     "zoomCc",
 ];
 
-const AFTER_CONNECTING: &[&str] = &[
-    "adobeUmapi",
-    "jira",
-    "atlassianGovernmentCloud",
-    "atlassianServicAccount",
-    "attio",
-    "basecamp",
-    "bullhorn",
-    "calendly",
-    "candis",
-    "checkrPartner",
-    "docusign",
-    "githubAppOauth",
-    "googleCalendar",
-    "googleMail",
-    "gusto",
-    "highlevel",
-    "hubspot",
-    "jobber",
-    "linear",
-    "mailchimp",
-    "microsoftTeams",
-    "microsoftTeamsBot",
-    "onedrive",
-    "procore",
-    "ripplingShopApp",
-    "sage200",
-    "salesforce",
-    "sellsy",
-    "sentryOauth",
-    "snowflake",
-    "sophosCentral",
-    "workable",
-    "xero",
-    "zoho",
-    "zoom",
-];
-
-const VERIFIERS: &[&str] = &[
-    "apollo",
-    "appleCalendar",
-    "awsIam",
-    "azureDevops",
-    "bitdefender",
-    "cdw",
-    "expensify",
-    "lastpass",
-    "pushpayChmsV1",
-    "skio",
-    "snipeIt",
-    "vantageApparel",
-];
-
-const BEFORE_DELETION: &[&str] = &["hubspot", "intercom", "linear", "onelogin"];
-
 pub(super) fn check(rules: &mut Rules<'_>) {
     let definition = rules.definition;
-    for (key, script, stems, suffix) in [
+    // What a definition says itself needs no script; one that it names beside is a name for others to refer to.
+    let own_check = definition.proxy.verification.is_some();
+    for (key, script, suffix, has_own) in [
         (
             "webhook_routing_script",
             &definition.webhook_routing_script,
-            ROUTERS,
             "WebhookRouting",
+            false,
         ),
         (
             "post_connection_script",
             &definition.post_connection_script,
-            AFTER_CONNECTING,
             "PostConnection",
+            rules.wire.contains_key("post_connection"),
         ),
         (
             "credentials_verification_script",
             &definition.credentials_verification_script,
-            VERIFIERS,
             "CredentialsVerification",
+            own_check,
         ),
         (
             "pre_connection_deletion_script",
             &definition.pre_connection_deletion_script,
-            BEFORE_DELETION,
             "PreConnectionDeletion",
+            rules.wire.contains_key("revoke"),
         ),
     ] {
-        let Some(script) = script else {
+        let Some(script) = script.as_ref().filter(|_| !has_own) else {
             continue;
+        };
+        let stems: Vec<&str> = if key == "webhook_routing_script" {
+            ROUTERS.to_vec()
+        } else {
+            crate::shipped::scripts(key).collect()
         };
         let known = script
             .strip_suffix(suffix)
@@ -146,8 +99,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
             format!("there is no script `{script}`; nothing will run"),
         );
         let stem = script.strip_suffix(suffix).unwrap_or(script);
-        let nearest =
-            crate::suggest::nearest(stem, stems.iter().copied()).map(|stem| format!("{stem}{suffix}"));
+        let nearest = crate::suggest::nearest(stem, stems).map(|stem| format!("{stem}{suffix}"));
         rules.suggest(nearest.as_deref());
     }
 }

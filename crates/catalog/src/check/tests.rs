@@ -360,3 +360,214 @@ fn a_finding_shows_its_line() {
     assert_eq!(excerpt(finding, None).lines().nth(1), Some(" --> acme.yaml:4:12"));
     assert!(render(std::slice::from_ref(finding)).ends_with("\n1 error, 0 warnings\n"));
 }
+
+/// The extension's keys: what is wrong, where, and what was meant.
+#[test]
+fn token_clients_and_steps_are_checked_key_by_key() {
+    let oauth = format!("{HEAD}{OAUTH2}proxy: {{base_url: 'https://a.example'}}\n");
+    let mut wrong = Vec::new();
+    // Line 8 is the first after the head.
+    for (yaml, finding, suggestion) in [
+        (
+            "token_client: {exchnge: {}}",
+            "unknown-key 8:16 token_client.exchnge",
+            Some("exchange"),
+        ),
+        (
+            "token_client: {public: 1}",
+            "!wrong-type 8:24 token_client.public",
+            None,
+        ),
+        (
+            "token_client: {refresh: {with: acces_token}}",
+            "!invalid-value 8:32 token_client.refresh.with",
+            Some("access_token"),
+        ),
+        (
+            "token_client: {refresh: {keep_refresh_token: alway}}",
+            "!invalid-value 8:46 token_client.refresh.keep_refresh_token",
+            Some("always"),
+        ),
+        (
+            "token_client: {exchange: {params: {a: '${cod}'}}}",
+            "variable 8:42 token_client.exchange.params.a",
+            Some("code"),
+        ),
+        (
+            "token_client: {exchange: {params: {a: '${connectionConfig.x}'}}}",
+            "variable 8:42 token_client.exchange.params.a",
+            None,
+        ),
+        (
+            "token_client: {exchange: {headers: {a b: c}}}",
+            "!header-name 8:37 token_client.exchange.headers.a b",
+            None,
+        ),
+        (
+            "token_client: {exchange: {body_format: xml}}",
+            "!invalid-value 8:40 token_client.exchange.body_format",
+            None,
+        ),
+        (
+            "token_client: {exchange: {then: {method: GET}}}",
+            "!missing-key 8:27 token_client.exchange.then",
+            None,
+        ),
+        (
+            "token_client: {response: {status: [2x]}}",
+            "!invalid-value 8:36 token_client.response.status[0]",
+            None,
+        ),
+        (
+            "token_client: {response: {success: {path: ok}}}",
+            "!missing-key 8:27 token_client.response.success",
+            None,
+        ),
+        (
+            "token_client: {assertion: {claims: {}}}",
+            "!missing-key 8:16 token_client.assertion",
+            None,
+        ),
+        (
+            "token_client: {extra_tokens: [{into: config.x, url: 'https://a.example'}]}",
+            "!extra-token 8:38 token_client.extra_tokens[0].into",
+            None,
+        ),
+        (
+            "token_client: {introspection: {params: {}}}",
+            "!missing-key 8:16 token_client.introspection",
+            None,
+        ),
+        (
+            "post_connection: [{reqest: {endpoint: /x}, unset: [a]}]",
+            "unknown-key 8:20 post_connection[0].reqest",
+            Some("request"),
+        ),
+        ("post_connection: [{}]", "!step 8:19 post_connection[0]", None),
+        (
+            "post_connection: [{request: {method: GET}}]",
+            "!step 8:20 post_connection[0].request",
+            None,
+        ),
+        (
+            "post_connection: [{request: {endpoint: /x, url: 'https://a.example'}}]",
+            "!step 8:20 post_connection[0].request",
+            None,
+        ),
+        (
+            "post_connection: [{request: {endpoint: /x, method: FETCH}}]",
+            "!invalid-value 8:52 post_connection[0].request.method",
+            Some("PATCH"),
+        ),
+        (
+            "post_connection: [{when: [{is: set}], unset: [a]}]",
+            "!missing-key 8:27 post_connection[0].when[0]",
+            None,
+        ),
+        (
+            "post_connection: [{when: [{value: a}], unset: [a]}]",
+            "!condition 8:27 post_connection[0].when[0]",
+            None,
+        ),
+        (
+            "post_connection: [{when: [{value: a, is: blnk}], unset: [a]}]",
+            "!invalid-value 8:42 post_connection[0].when[0].is",
+            Some("blank"),
+        ),
+        (
+            "post_connection: [{set: {a: '${step2.x}'}}]",
+            "variable 8:32 post_connection[0].set.a",
+            None,
+        ),
+        (
+            "post_connection: [{set: {a: '${anser.x}'}}]",
+            "variable 8:32 post_connection[0].set.a",
+            None,
+        ),
+        (
+            "post_connection: [{set: {a: '${lowr(${answer.x})}'}}]",
+            "!template 8:30 post_connection[0].set.a",
+            Some("lower"),
+        ),
+        (
+            "post_connection: [{choose: {otherwise: frist}, capture: {a: b}}]",
+            "!invalid-value 8:40 post_connection[0].choose.otherwise",
+            Some("first"),
+        ),
+        (
+            "revoke: [{request: {endpoint: '/${connectionConfig.gone}'}}]",
+            "variable 8:34 revoke[0].request.endpoint",
+            None,
+        ),
+        (
+            "revoke: [{request: {endpoint: /x, expect: {is: array}}}]",
+            "!expect 8:44 revoke[0].request.expect.is",
+            None,
+        ),
+        (
+            "revoke: [{request: {endpoint: /x, expect: {lacks_pattern: '('}}}]",
+            "!pattern 8:59 revoke[0].request.expect.lacks_pattern",
+            None,
+        ),
+        (
+            "post_connection_script: hubspotPostConection",
+            "script 8:25 post_connection_script",
+            Some("hubspotPostConnection"),
+        ),
+    ] {
+        let (found, meant) = findings(&format!("{oauth}{yaml}\n"));
+        if found.first().map(String::as_str) != Some(finding) || meant.as_deref() != suggestion {
+            wrong.push(format!(
+                "{yaml}\n  expected {finding} {suggestion:?}\n  found {found:?} {meant:?}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_steps_fill_is_declared_by_that() {
+    let yaml = format!(
+        "{HEAD}{OAUTH2}proxy: {{base_url: 'https://${{connectionConfig.dc}}.a.example'}}\n\
+         post_connection: [{{request: {{url: 'https://a.example/me'}}, capture: {{dc: dc}}}}]\n"
+    );
+    assert_eq!(findings(&yaml).0, Vec::<String>::new());
+    let modes = format!(
+        "{HEAD}auth_mode: API_KEY\ntoken_client: {{public: true}}\ncredentials: {{apiKey: {{type: string, title: Key}}}}\n"
+    );
+    assert_eq!(findings(&modes).0, ["token-client 5:1 token_client"]);
+}
+
+#[test]
+fn a_plain_reference_entry_gets_what_its_names_stand_for() {
+    let text = format!(
+        "facebook: {{display_name: F, auth_mode: OAUTH2, authorization_url: 'https://a.example', token_url: 'https://t.example'}}\n\
+         own: {{alias: facebook, token_client: null}}\n\
+         acme: {{display_name: A, auth_mode: NONE, post_connection_script: hubspotPostConnection, pre_connection_deletion_script: linearPreConnectionDeletion}}\n\
+         mine: {{display_name: A, auth_mode: NONE, post_connection_script: hubspotPostConnection, post_connection: []}}\n\
+         keyed: {{display_name: A, auth_mode: API_KEY, proxy: {{base_url: 'https://a.example'}}, credentials_verification_script: skioCredentialsVerification}}\n"
+    );
+    let (catalogue, findings) = crate::Catalogue::from_text("providers.yaml", &text);
+    assert!(
+        findings.iter().all(|finding| finding.severity != Severity::Error),
+        "{findings:?}"
+    );
+    let of = |name: &str| catalogue.get(name).unwrap().definition.clone();
+    let shipped = crate::Catalogue::built_in();
+    assert_eq!(
+        of("facebook").token_client,
+        shipped.get("facebook").unwrap().definition.token_client
+    );
+    assert!(of("facebook").token_client.is_some());
+    assert_eq!(of("own").token_client, None);
+    assert_eq!(
+        of("acme").post_connection,
+        shipped.get("hubspot").unwrap().definition.post_connection
+    );
+    assert_eq!(
+        of("acme").revoke,
+        shipped.get("linear").unwrap().definition.revoke
+    );
+    assert!(of("mine").post_connection.is_empty());
+    assert!(of("keyed").proxy.verification.is_some());
+}

@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use patchbay_types::AuthMode;
 
 use super::{Rules, keys};
-use crate::definition::{AssertionKind, Definition, Fields, Step, Target, TokenUrl};
+use crate::definition::{
+    AssertionKind, Condition, Definition, ExtraTokenPlace, Fields, ProviderStep, Step, Target, TokenClient,
+    TokenUrl, condition_path, filled_by_steps, step_path,
+};
 use crate::finding::Severity;
 use crate::forms;
 use crate::template::{NamedTemplate, Template, TemplateMap, TemplateValue};
@@ -37,6 +40,25 @@ const REQUEST: &[&str] = &[
     "clientId",
     "clientSecret",
 ];
+
+/// Variables of requests to a token endpoint that are written out (`token_client`).
+const TOKEN_CLIENT: &[&str] = &[
+    "accessToken",
+    "body",
+    "callbackHost",
+    "clientAssertion",
+    "clientId",
+    "clientSecret",
+    "code",
+    "codeVerifier",
+    "previousRefreshToken",
+    "redirectUri",
+    "refreshToken",
+    "scopes",
+    "state",
+];
+/// Objects whose members such requests name.
+const TOKEN_CLIENT_ROOTS: &[&str] = &["answer", "claims", "raw"];
 
 /// A template and where it is.
 #[derive(Clone, Copy)]
@@ -87,6 +109,9 @@ pub(super) fn check(rules: &mut Rules<'_>) {
                     undeclared(rules, at, name, rest, known, "assertion_option");
                 }
                 "metadata" => {}
+                "answer" | "item" | "claims" | "scopes" if in_steps(&path) => {}
+                _ if is_step(root) && in_steps(&path) => earlier_step(rules, at, name, root),
+                _ if in_token_client(&path) => token_client(rules, at, name, root),
                 _ if is_step(root) => step(rules, at, name, root),
                 _ => flat(rules, at, name),
             }
@@ -111,6 +136,15 @@ fn setting(rules: &mut Rules<'_>, at: Place<'_>, name: &str, key: &str) {
         .collect();
     known.extend(filled.into_iter().flatten().map(String::as_str));
     known.extend(OWN_SETTINGS);
+    known.extend(filled_by_steps(&definition.post_connection));
+    let extra = definition
+        .token_client
+        .iter()
+        .flat_map(|client| &client.extra_tokens);
+    known.extend(extra.filter_map(|extra| match &extra.into {
+        ExtraTokenPlace::ConnectionConfig(key) => Some(key.as_str()),
+        ExtraTokenPlace::Raw(_) => None,
+    }));
     // AWS: the role's settings are copied to the connection.
     known.extend(
         definition
@@ -175,6 +209,41 @@ fn step(rules: &mut Rules<'_>, at: Place<'_>, name: &str, root: &str) {
         let message = format!("`{name}` is the answer of a step that has not run yet");
         at.warn(rules, name, message);
     }
+}
+
+fn in_steps(path: &[Step]) -> bool {
+    matches!(path.first(), Some(Step::Key(key)) if key == "post_connection" || key == "revoke")
+}
+
+/// Steps are counted from 1; one knows the answers before it.
+fn earlier_step(rules: &mut Rules<'_>, at: Place<'_>, name: &str, root: &str) {
+    let number: usize = root[4..].parse().unwrap_or_default();
+    let own = at.path.iter().find_map(|step| match step {
+        Step::Index(index) => Some(index + 1),
+        Step::Key(_) => None,
+    });
+    if number == 0 || own.is_some_and(|own| number > own) {
+        let message = format!("`{name}` is the answer of a step that has not run yet");
+        at.warn(rules, name, message);
+    }
+}
+
+fn in_token_client(path: &[Step]) -> bool {
+    matches!(path.first(), Some(Step::Key(key)) if key == "token_client")
+}
+
+fn token_client(rules: &mut Rules<'_>, at: Place<'_>, name: &str, root: &str) {
+    if TOKEN_CLIENT.contains(&name) || TOKEN_CLIENT_ROOTS.contains(&root) {
+        return;
+    }
+    at.warn(
+        rules,
+        name,
+        format!("a token request knows nothing called `{name}`"),
+    );
+    let known = TOKEN_CLIENT.iter().chain(TOKEN_CLIENT_ROOTS).copied();
+    let nearest = crate::suggest::nearest(name, known.chain(["now", "random"])).map(str::to_owned);
+    rules.suggest(nearest.as_deref());
 }
 
 /// A name without a root: a request variable, a credential without its prefix, a value of the token exchange.
@@ -339,6 +408,17 @@ fn templates(definition: &Definition) -> Vec<(Vec<Step>, &Template)> {
             AssertionKind::Saml { fields } => all.map(&keys(["assertion"]), fields),
         }
     }
+    if let Some(client) = &definition.token_client {
+        all.token_client(client);
+    }
+    for (key, steps) in [
+        ("post_connection", &definition.post_connection),
+        ("revoke", &definition.revoke),
+    ] {
+        for (index, step) in steps.iter().enumerate() {
+            all.step(&step_path(key, index), step);
+        }
+    }
     let proxy = &definition.proxy;
     all.one(keys(["proxy", "base_url"]), proxy.base_url.as_ref());
     all.named(&keys(["proxy", "headers"]), &proxy.headers);
@@ -368,6 +448,60 @@ struct Collector<'d>(Vec<(Vec<Step>, &'d Template)>);
 impl<'d> Collector<'d> {
     fn one(&mut self, path: Vec<Step>, template: Option<&'d Template>) {
         self.0.extend(template.map(|template| (path, template)));
+    }
+
+    fn token_client(&mut self, client: &'d TokenClient) {
+        let top = keys(["token_client"]);
+        if let Some(assertion) = &client.assertion {
+            self.one(with(&with(&top, "assertion"), "key"), Some(&assertion.key));
+            self.map(&with(&with(&top, "assertion"), "claims"), &assertion.claims);
+        }
+        for (below, call) in client.calls() {
+            let path: Vec<Step> = top.iter().cloned().chain(below).collect();
+            self.one(with(&path, "url"), call.url.as_ref());
+            self.named(&with(&path, "query"), &call.query);
+            self.named(&with(&path, "headers"), &call.headers);
+            if let Some(params) = &call.params {
+                self.map(&with(&path, "params"), params);
+            }
+        }
+        for (index, extra) in client.extra_tokens.iter().enumerate() {
+            let mut path = with(&top, "extra_tokens");
+            path.push(Step::Index(index));
+            self.conditions(&path, "when", &extra.when);
+        }
+        if let Some(introspection) = &client.introspection {
+            let path = with(&top, "introspection");
+            self.one(with(&path, "url"), Some(&introspection.url));
+            self.map(&with(&path, "params"), &introspection.params);
+        }
+    }
+
+    fn step(&mut self, path: &[Step], step: &'d ProviderStep) {
+        self.conditions(path, "when", &step.when);
+        if let Some(request) = &step.request {
+            let path = with(path, "request");
+            self.one(with(&path, "url"), request.url.as_ref());
+            self.one(with(&path, "endpoint"), request.endpoint.as_ref());
+            self.named(&with(&path, "query"), &request.query);
+            self.named(&with(&path, "headers"), &request.headers);
+            if let Some(data) = &request.data {
+                self.value(with(&path, "data"), data);
+            }
+        }
+        if let Some(choice) = &step.choose {
+            self.conditions(&with(path, "choose"), "where", &choice.matching);
+        }
+        self.map(&with(path, "set"), &step.set);
+        self.map(&with(path, "metadata"), &step.metadata);
+    }
+
+    fn conditions(&mut self, path: &[Step], key: &str, conditions: &'d [Condition]) {
+        for (index, condition) in conditions.iter().enumerate() {
+            for (part, template) in condition.templates() {
+                self.one(condition_path(path, key, index, part), Some(template));
+            }
+        }
     }
 
     fn named(&mut self, path: &[Step], named: &'d [NamedTemplate]) {

@@ -1,9 +1,8 @@
 //! How calls to the provider are made (catalog-format §5).
 
-use serde_json::Value;
-
-use super::Pattern;
+use super::expect::{Expect, expect};
 use super::reader::{Reader, Step, Target};
+use super::{BodyFormat, Pattern};
 use crate::finding::Severity;
 use crate::template::{NamedTemplate, Template, TemplateMap, TemplateValue};
 
@@ -138,8 +137,10 @@ pub struct Verification {
     pub headers: Vec<NamedTemplate>,
     /// Body.
     pub data: Option<TemplateValue>,
-    /// What the answer must say (Patchbay's extension), as written.
-    pub expect: Option<Value>,
+    /// `json` (default) or `form`, of a mapping in `data` (Patchbay's extension).
+    pub body_format: BodyFormat,
+    /// What the answer must say (Patchbay's extension).
+    pub expect: Option<Expect>,
 }
 
 impl ErrorCode {
@@ -301,6 +302,7 @@ fn verification(reader: &mut Reader<'_>) -> Verification {
         base_url_override: reader.template("base_url_override", fallback),
         headers: reader.headers("headers", fallback),
         data: reader.value("data", fallback),
-        expect: reader.raw("expect").cloned(),
+        body_format: super::body_format(reader).unwrap_or(BodyFormat::Json),
+        expect: reader.section("expect", expect),
     }
 }

@@ -3,9 +3,11 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use data_encoding::{BASE64, HEXLOWER};
+use jiff::Timestamp;
+use url::Url;
 
-use super::{Scope, sigv4};
-use crate::pem;
+use super::{Scope, SignableRequest};
+use crate::{pem, sigv4};
 
 /// A function of the template language (catalog-format §6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,18 @@ pub enum Function {
     Fingerprint,
     /// `awsSigV4(accessKey, secret, region, service[, host])`: the whole `Authorization` value.
     AwsSigV4,
+    /// `hmacSha256Hex(message, key)`.
+    HmacSha256Hex,
+    /// `first(text, n)`: its first n characters.
+    First,
+    /// `after(text, separator)`: what follows the separator's first occurrence; no value without one.
+    After,
+    /// `lower(text)`: lower case, without white space around it.
+    Lower,
+    /// `lastSegment(url)`: what follows the last `/` of its path.
+    LastSegment,
+    /// `hostLabel(url)`: the first label of its host.
+    HostLabel,
 }
 
 /// How the text between the parentheses becomes arguments.
@@ -46,6 +60,12 @@ impl Function {
         Self::Ed25519Sign,
         Self::Fingerprint,
         Self::AwsSigV4,
+        Self::HmacSha256Hex,
+        Self::First,
+        Self::After,
+        Self::Lower,
+        Self::LastSegment,
+        Self::HostLabel,
     ];
 
     /// As written in a template.
@@ -58,6 +78,12 @@ impl Function {
             Self::Ed25519Sign => "ed25519Sign",
             Self::Fingerprint => "fingerprint",
             Self::AwsSigV4 => "awsSigV4",
+            Self::HmacSha256Hex => "hmacSha256Hex",
+            Self::First => "first",
+            Self::After => "after",
+            Self::Lower => "lower",
+            Self::LastSegment => "lastSegment",
+            Self::HostLabel => "hostLabel",
         }
     }
 
@@ -68,8 +94,16 @@ impl Function {
 
     pub(super) const fn arity(self) -> Arity {
         match self {
-            Self::Base64 | Self::Sha256Hex | Self::Sha256Base64 | Self::Fingerprint => Arity::One,
-            Self::HmacSha1Hex | Self::Ed25519Sign => Arity::LastComma,
+            Self::Base64
+            | Self::Sha256Hex
+            | Self::Sha256Base64
+            | Self::Fingerprint
+            | Self::Lower
+            | Self::LastSegment
+            | Self::HostLabel => Arity::One,
+            Self::HmacSha1Hex | Self::HmacSha256Hex | Self::Ed25519Sign | Self::First | Self::After => {
+                Arity::LastComma
+            }
             Self::AwsSigV4 => Arity::Commas(5),
         }
     }
@@ -87,7 +121,16 @@ impl Function {
             Self::HmacSha1Hex => "a message and a key: `hmacSha1Hex(message, key)`",
             Self::Ed25519Sign => "a message and a private key: `ed25519Sign(message, key)`",
             Self::AwsSigV4 => "`awsSigV4(accessKey, secret, region, service[, host])`",
-            Self::Base64 | Self::Sha256Hex | Self::Sha256Base64 | Self::Fingerprint => "one argument",
+            Self::HmacSha256Hex => "a message and a key: `hmacSha256Hex(message, key)`",
+            Self::First => "a text and a number of characters: `first(text, 20)`",
+            Self::After => "a text and what to look for: `after(text, separator)`",
+            Self::Base64
+            | Self::Sha256Hex
+            | Self::Sha256Base64
+            | Self::Fingerprint
+            | Self::Lower
+            | Self::LastSegment
+            | Self::HostLabel => "one argument",
         }
     }
 }
@@ -101,6 +144,25 @@ pub(super) fn call(function: Function, arguments: &[String], scope: &Scope<'_>) 
         (Function::HmacSha1Hex, [message, key]) => {
             let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes());
             HEXLOWER.encode(hmac::sign(&key, message.as_bytes()).as_ref())
+        }
+        (Function::HmacSha256Hex, [message, key]) => {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+            HEXLOWER.encode(hmac::sign(&key, message.as_bytes()).as_ref())
+        }
+        (Function::First, [text, count]) => text.chars().take(count.trim().parse().ok()?).collect(),
+        (Function::After, [text, separator]) => {
+            let (_, rest) = text.split_once(separator.trim())?;
+            (!rest.is_empty()).then(|| rest.to_owned())?
+        }
+        (Function::Lower, [text]) => text.trim().to_lowercase(),
+        (Function::LastSegment, [text]) => {
+            let path = text.split(['?', '#']).next().unwrap_or_default();
+            let segment = path.trim_end_matches('/').rsplit('/').next()?;
+            (!segment.is_empty()).then(|| segment.to_owned())?
+        }
+        (Function::HostLabel, [text]) => {
+            let host = Url::parse(text.trim()).ok()?;
+            host.host_str()?.split('.').next()?.to_owned()
         }
         (Function::Ed25519Sign, [message, key]) => {
             BASE64.encode(pem::ed25519_private_key(key)?.sign(message.as_bytes()).as_ref())
@@ -122,8 +184,28 @@ pub(super) fn call(function: Function, arguments: &[String], scope: &Scope<'_>) 
                 region,
                 service,
             };
-            sigv4::authorization(&credential, &host, &scope.signable(), scope.now())
+            aws_authorization(&credential, &host, &scope.signable(), scope.now())
         }
         _ => return None,
     })
+}
+
+/// Signs `host`, `x-amz-date` and `content-type`.
+fn aws_authorization(
+    credential: &sigv4::Credential<'_>,
+    host: &str,
+    request: &SignableRequest<'_>,
+    now: Timestamp,
+) -> String {
+    let stamp = sigv4::stamp(now);
+    let mut headers = vec![("host", host), ("x-amz-date", stamp.as_str())];
+    headers.extend(request.content_type.map(|value| ("content-type", value)));
+    let request = sigv4::Request {
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        headers: &headers,
+        payload_hash: &sigv4::sha256_hex(request.body),
+    };
+    sigv4::authorization(credential, &request, now)
 }

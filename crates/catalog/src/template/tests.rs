@@ -571,3 +571,30 @@ proptest! {
         prop_assert_eq!(template.render(&scope, Mode::Text).unwrap(), expected);
     }
 }
+
+#[test]
+fn functions_of_steps_and_token_clients() {
+    let ambient = patchbay_ambient::Ambient::test(patchbay_ambient::TestClock::default(), 1);
+    let values = serde_json::json!({"mail": " Ada@Example.com ", "url": "https://acme.example.com/a/b/?x=1", "text": "a:b:c"});
+    let values = values.as_object().unwrap();
+    let scope = Scope::new(&ambient).object("v", values);
+    for (template, expected) in [
+        // RFC 4231 §4.3.
+        (
+            "${hmacSha256Hex(what do ya want for nothing?,Jefe)}",
+            Some("5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+        ),
+        ("${first(${v.text},3)}", Some("a:b")),
+        ("${first(${v.text},x)}", None),
+        ("${after(${v.text},:)}", Some("b:c")),
+        ("${after(${v.text},;)}", None),
+        ("${lower(${v.mail})}", Some("ada@example.com")),
+        ("${lastSegment(${v.url})}", Some("b")),
+        ("${lastSegment(/)}", None),
+        ("${hostLabel(${v.url})}", Some("acme")),
+        ("${hostLabel(${v.text})}", None),
+    ] {
+        let rendered = Template::parse(template).render(&scope, Mode::Text);
+        assert_eq!(rendered.as_deref().ok(), expected, "{template}");
+    }
+}

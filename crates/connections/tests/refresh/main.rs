@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod matrix;
+mod rig;
 mod world;
 
 use std::sync::Arc;
@@ -9,14 +11,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use patchbay_auth::driver::{self, RenewInput};
-use patchbay_connections::integrations;
 use patchbay_connections::refresh::{self, COOLDOWN, Freshness, ReadError};
+use patchbay_connections::{integrations, maintenance};
 use patchbay_sample::{Failure, Gate, Grant, OldToken, Rotation};
 use patchbay_store::db::DbError;
 use patchbay_store::testing::TestDb;
 use patchbay_store::{leases, refreshes};
 use patchbay_types::connections::RefreshCause;
-use patchbay_types::refreshes::RefreshIntent;
+use patchbay_types::refreshes::{RefreshIntent, RefreshReason};
 use world::{CONNECTION, DUE, TOKEN_LIFE, World, token};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -33,7 +35,7 @@ fn cause(outcome: Result<String, ReadError>) -> RefreshCause {
 }
 
 /// What the newest entry of the timeline says: reason, and cause if it failed.
-async fn last_entry(world: &World) -> (String, Option<RefreshCause>) {
+async fn last_entry(world: &World) -> (RefreshReason, Option<RefreshCause>) {
     let row = world.stored().await.id;
     let timeline = world
         .node
@@ -43,7 +45,7 @@ async fn last_entry(world: &World) -> (String, Option<RefreshCause>) {
         .unwrap();
     let newest = timeline.first().unwrap();
     assert_eq!(newest.success, newest.cause.is_none());
-    (newest.reason.clone(), newest.cause)
+    (newest.reason, newest.cause)
 }
 
 async fn intent(world: &World) -> Option<RefreshIntent> {
@@ -70,6 +72,7 @@ async fn die_in_the_middle(world: &World) {
         secrets: &integration.secrets,
         credentials: &connection.credentials,
         connection_config: &connection.connection_config,
+        callback_url: "https://connect.example.com/oauth/callback",
     };
     driver::renew(&world.node.token_client, &input, &world.node.ambient)
         .await
@@ -124,7 +127,7 @@ patchbay_store::both_backends! {
         assert_eq!(token(&stored), tokens[0]);
         assert_eq!(stored.generation, 2);
         assert!(stored.refresh.previous_refresh_token.is_some());
-        assert_eq!(last_entry(&world).await, ("expiring".to_owned(), None));
+        assert_eq!(last_entry(&world).await, (RefreshReason::Expiring, None));
         assert_eq!(intent(&world).await, None);
         assert_eq!(world.announced().await, [] as [&str; 0], "a working connection is no news");
         assert_eq!(world.read().await.unwrap(), tokens[0]);
@@ -141,7 +144,7 @@ patchbay_store::both_backends! {
         let stored = world.stored().await;
         assert_eq!((stored.errors.len(), stored.refresh.attempts), (0, 0), "nobody misses anything yet");
         assert_eq!(world.announced().await, [] as [&str; 0]);
-        assert_eq!(last_entry(&world).await, ("expiring".to_owned(), Some(RefreshCause::ProviderDown)));
+        assert_eq!(last_entry(&world).await, (RefreshReason::Expiring, Some(RefreshCause::ProviderDown)));
 
         // Cooling down: answered without asking.
         assert_eq!(world.read().await.unwrap(), old);
@@ -267,7 +270,7 @@ patchbay_store::both_backends! {
         world.sample.release(Gate::TokenRequest(Grant::RefreshToken));
         world.clock.advance(COOLDOWN);
         assert!(world.read().await.is_ok());
-        assert_eq!(last_entry(&world).await, ("recovery".to_owned(), None));
+        assert_eq!(last_entry(&world).await, (RefreshReason::Recovery, None));
         assert_eq!(intent(&world).await, None);
     }
 
@@ -304,7 +307,7 @@ patchbay_store::both_backends! {
         world.clock.advance(TOKEN_LIFE);
         die_in_the_middle(&world).await;
         assert!(world.read().await.is_ok());
-        assert_eq!(last_entry(&world).await, ("recovery".to_owned(), None));
+        assert_eq!(last_entry(&world).await, (RefreshReason::Recovery, None));
         assert_eq!(intent(&world).await, None);
         assert_eq!(world.announced().await, [] as [&str; 0]);
     }
@@ -347,7 +350,7 @@ patchbay_store::both_backends! {
         let first = world.force().await.unwrap();
         assert_ne!(first, old);
         assert_eq!(world.asked(), 1);
-        assert_eq!(last_entry(&world).await, ("forced".to_owned(), None));
+        assert_eq!(last_entry(&world).await, (RefreshReason::Forced, None));
         world.sample.hold(Gate::TokenAnswer(Grant::RefreshToken));
         let readers: Vec<_> = (0..20)
             .map(|_| {
@@ -367,6 +370,136 @@ patchbay_store::both_backends! {
         assert!((2..=21).contains(&asked), "{asked}");
         assert_ne!(world.force().await.unwrap(), second);
         assert_eq!(world.asked(), asked + 1);
+    }
+
+    async fn many_rejections_of_one_token_cause_one_refresh(db: TestDb) {
+        let world = World::on(db).await;
+        let rejected = world.stored().await;
+        assert_eq!(world.renewed(rejected.generation).await, None, "just made: its age is not the matter");
+        world.clock.advance(Duration::from_mins(5));
+        world.sample.hold(Gate::TokenAnswer(Grant::RefreshToken));
+        let callers: Vec<_> = (0..50)
+            .map(|_| {
+                let (node, name, generation) = (world.node.clone(), world.name(), rejected.generation);
+                world.node.ambient.tasks.spawn(async move {
+                    let newer = refresh::force_after_rejection(&node, &name, generation).await;
+                    newer.map(|newer| token(&newer))
+                })
+            })
+            .collect();
+        world.sample.wait_for(|counts| counts.token_refresh == 1).await;
+        world.sample.release(Gate::TokenAnswer(Grant::RefreshToken));
+        let mut newer: Vec<_> = join_all(callers).await.into_iter().map(|caller| caller.unwrap().unwrap()).collect();
+        newer.push(world.renewed(rejected.generation).await.unwrap());
+        newer.dedup();
+        assert_eq!(newer, [token(&world.stored().await)]);
+        assert_ne!(newer[0], token(&rejected));
+        assert_eq!(world.asked(), 1);
+        assert_eq!(last_entry(&world).await, (RefreshReason::Unauthorized, None));
+    }
+
+    async fn an_upstream_that_rejects_fresh_tokens_is_not_argued_with(db: TestDb) {
+        let world = World::on(db).await;
+        world.clock.advance(Duration::from_mins(5));
+        assert!(world.renewed(1).await.is_some());
+        assert_eq!(world.renewed(2).await, None, "fresh, and rejected all the same");
+        world.clock.advance(Duration::from_mins(1));
+        assert_eq!(world.renewed(2).await, None);
+        world.clock.advance(Duration::from_mins(1));
+        assert!(world.renewed(2).await.is_some());
+        assert_eq!(world.asked(), 2);
+
+        // The provider refuses: recorded like any failure, and the caller keeps its 401.
+        world.clock.advance(Duration::from_mins(10));
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = Some(Failure::InvalidGrant));
+        assert_eq!(world.renewed(3).await, None);
+        assert_eq!(world.asked(), 3);
+        assert_eq!(world.announced().await, ["refresh_token_external_error"]);
+        assert_eq!(world.renewed(3).await, None, "cooling down");
+        assert_eq!(world.asked(), 3);
+    }
+
+    async fn who_forces_is_not_put_off_by_a_cool_down(db: TestDb) {
+        let world = World::on(db).await;
+        world.sample.fail_next(Grant::RefreshToken, [DOWN]);
+        world.clock.advance(TOKEN_LIFE);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderDown);
+        let unforced = (0..20).map(|_| world.read());
+        let forced = (0..20).map(|_| world.force());
+        let (refused, served) = futures_util::future::join(join_all(unforced), join_all(forced)).await;
+        assert!(served.iter().all(Result::is_ok), "{served:?}");
+        assert!(refused.iter().all(|read| read.is_ok() || matches!(read, Err(ReadError::Backoff(_)))));
+    }
+
+    async fn a_hiccup_after_a_rotation_does_not_end_the_grant(db: TestDb) {
+        let world = World::on(db).await;
+        world.force().await.unwrap();
+        world.sample.fail_next(Grant::RefreshToken, [Failure::InvalidGrant]);
+        assert_eq!(cause(world.force().await), RefreshCause::ProviderRefused);
+        assert_eq!(world.asked(), 2, "the old token would have set off the alarm for reused ones");
+        world.clock.advance(TOKEN_LIFE);
+        assert!(world.read().await.is_ok());
+    }
+
+    async fn a_rotation_that_never_took_hold_is_undone(db: TestDb) {
+        let world = World::on(db).await;
+        world.sample.behave_for(Grant::RefreshToken, |it| it.old_token = OldToken::Honour);
+        world.force().await.unwrap();
+        world.sample.forget_newest_refresh_tokens();
+        assert_eq!(cause(world.force().await), RefreshCause::ProviderRefused);
+        world.clock.advance(TOKEN_LIFE);
+        assert!(world.read().await.is_ok());
+        assert_eq!(world.asked(), 4);
+    }
+
+    async fn credentials_nobody_reads_are_kept_alive(db: TestDb) {
+        let world = World::on(db).await;
+        let old = token(&world.stored().await);
+        world.clock.advance(Duration::from_mins(53));
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(world.asked(), 0, "not yet");
+        world.clock.advance(Duration::from_mins(2));
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(world.asked(), 1, "this provider wants its tokens used every hour");
+        assert_eq!(last_entry(&world).await, (RefreshReason::KeepAlive, None));
+        assert_ne!(token(&world.stored().await), old);
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(world.asked(), 1);
+
+        // An outage ends nothing.
+        world.sample.fail_next(Grant::RefreshToken, [DOWN]);
+        world.clock.advance(Duration::from_mins(55));
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(last_entry(&world).await, (RefreshReason::KeepAlive, Some(RefreshCause::ProviderDown)));
+        world.clock.advance(COOLDOWN);
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(last_entry(&world).await, (RefreshReason::KeepAlive, None));
+        assert_eq!(world.asked(), 3);
+
+        // Unread for a day, and its own share of four hours.
+        world.clock.advance(Duration::from_hours(28));
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(last_entry(&world).await, (RefreshReason::Background, None));
+        assert_eq!(world.asked(), 4);
+    }
+
+    async fn a_failure_that_goes_on_is_told_again_every_day(db: TestDb) {
+        let world = World::on(db).await;
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = Some(DOWN));
+        world.clock.advance(TOKEN_LIFE);
+        assert_eq!(cause(world.read().await), RefreshCause::ProviderDown);
+        let down = "refresh_provider_unavailable";
+        for (hours, told) in [(23, 1), (1, 2), (0, 2), (23, 2), (1, 3)] {
+            world.clock.advance(Duration::from_hours(hours));
+            maintenance::look_after(&world.node).await.unwrap();
+            assert_eq!(world.announced().await, vec![down; told]);
+        }
+        world.sample.behave_for(Grant::RefreshToken, |it| it.failure = None);
+        world.clock.advance(COOLDOWN);
+        world.read().await.unwrap();
+        world.clock.advance(DAY);
+        maintenance::look_after(&world.node).await.unwrap();
+        assert_eq!(world.announced().await, [down, down, down, "ok"]);
     }
 
     async fn nobody_needs_to_wait_for_the_answer(db: TestDb) {

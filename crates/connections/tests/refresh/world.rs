@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchbay_ambient::{Ambient, Clock as _, TestClock};
-use patchbay_catalog::{Catalogue, CatalogueHandle};
+use patchbay_catalog::{Catalogue, CatalogueHandle, Severity};
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::connections::{self, Import, Verification};
 use patchbay_connections::environments::{self, NewEnvironment};
@@ -50,12 +50,13 @@ impl World {
             ..Options::default()
         };
         let sample = patchbay_sample::serve(listener, &ambient, options).unwrap();
-        let node = node(&db, &clock, &sample, "one", 1).await;
+        let node = node(&db, &clock, &catalogue(&sample), "one", 1).await;
         let account = api_keys::default_account(&node).await.unwrap();
         let settings = EnvironmentSettings {
             webhooks: WebhookSettings {
                 primary_url: Some("https://product.example/hooks".to_owned()),
                 on_auth_creation: false,
+                refresh_error_reminder_hours: 24,
                 ..WebhookSettings::default()
             },
             ..EnvironmentSettings::default()
@@ -96,7 +97,7 @@ impl World {
 
     /// Another node on the same database.
     pub(crate) async fn another_node(&self) -> Arc<Context> {
-        node(&self.db, &self.clock, &self.sample, "two", 2).await
+        node(&self.db, &self.clock, &catalogue(&self.sample), "two", 2).await
     }
 
     /// Makes or replaces the connection with fresh tokens of the provider; the access token.
@@ -122,12 +123,14 @@ impl World {
         let import = Import {
             connection_id: Some(ConnectionId::parse(CONNECTION).unwrap()),
             credentials,
+            assertion_option: JsonMap::new(),
             connection_config: JsonMap::new(),
             metadata: Change::Keep,
             tags: Change::Keep,
             end_user: None,
             webhook_url_override: Change::Keep,
             verification: Verification::Required,
+            assertion_option: JsonMap::new(),
         };
         connections::import(&self.node, &self.environment, &target, import)
             .await
@@ -205,6 +208,12 @@ impl World {
         self.read_as(refresh::Freshness::Forced).await
     }
 
+    /// What there is to try again with after the upstream rejected that generation.
+    pub(crate) async fn renewed(&self, generation: i64) -> Option<String> {
+        let newer = refresh::force_after_rejection(&self.node, &self.name(), generation).await?;
+        Some(token(&newer))
+    }
+
     async fn read_as(&self, freshness: refresh::Freshness) -> Result<String, refresh::ReadError> {
         let found = refresh::read(&self.node, &self.name(), freshness).await?;
         Ok(token(&found))
@@ -219,7 +228,32 @@ pub(crate) fn token(connection: &Connection) -> String {
     }
 }
 
-async fn node(db: &TestDb, clock: &TestClock, sample: &SampleHandle, name: &str, seed: u64) -> Arc<Context> {
+/// The one provider of the stories.
+fn catalogue(sample: &SampleHandle) -> String {
+    format!(
+        "sample:
+    display_name: Sample
+    categories: [test]
+    auth_mode: OAUTH2
+    authorization_url: {base}/oauth/authorize
+    token_url: {base}/oauth/token
+    refresh_every_hours: 1
+    proxy:
+        base_url: {base}
+    docs: https://docs.example.com/sample
+",
+        base = sample.base_url
+    )
+}
+
+/// A node on this database, which knows these providers.
+pub(crate) async fn node(
+    db: &TestDb,
+    clock: &TestClock,
+    catalogue: &str,
+    name: &str,
+    seed: u64,
+) -> Arc<Context> {
     let ambient = Ambient::test(clock.clone(), seed);
     let store = db.open(ambient.clone()).await;
     let networks = PrivateNetworks::loopback();
@@ -232,26 +266,19 @@ async fn node(db: &TestDb, clock: &TestClock, sample: &SampleHandle, name: &str,
         };
         Client::new(policy, settings, ambient.clock.clone())
     };
-    let text = format!(
-        "sample:
-    display_name: Sample
-    categories: [test]
-    auth_mode: OAUTH2
-    authorization_url: {base}/oauth/authorize
-    token_url: {base}/oauth/token
-    proxy:
-        base_url: {base}
-    docs: https://docs.example.com/sample
-",
-        base = sample.base_url
+    let (catalogue, findings) = Catalogue::from_text("sample.yaml", catalogue);
+    assert!(
+        !findings.iter().any(|finding| finding.severity == Severity::Error),
+        "{findings:?}"
     );
-    let (catalogue, _) = Catalogue::from_text("sample.yaml", &text);
     let settings = Settings {
         public_url: "http://localhost:3003".parse().unwrap(),
         connect_url: "http://localhost:3009/".parse().unwrap(),
         websockets_path: "/".to_owned(),
         state_cookie: StateCookie::Required,
+        signing_key_grace: std::time::Duration::from_hours(24),
         node: name.to_owned(),
+        journal: patchbay_connections::journal::JournalSettings::default(),
     };
     Context::start(
         store,

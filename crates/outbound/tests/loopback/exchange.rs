@@ -141,6 +141,88 @@ async fn connections_are_reused() {
 }
 
 #[tokio::test]
+async fn a_connection_the_server_ended_meanwhile_is_not_used_again() {
+    let server = Server::answering(OK, Ending::Close).await;
+    let client = client();
+    for turn in 1..=3 {
+        let response = client.send(server.get("/")).await.unwrap();
+        assert_eq!(response.into_body().collect_up_to(2).await.unwrap(), "ok");
+        assert_eq!(server.connections(), turn);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_kept_for_later_is_closed_as_soon_as_its_server_closes_it() {
+    let (gone, mut ends) = mpsc::unbounded_channel();
+    let server = Server::start(move |mut socket| {
+        let gone = gone.clone();
+        async move {
+            read_request(&mut socket).await;
+            socket.write_all(OK.as_bytes()).await.unwrap();
+            socket.shutdown().await.unwrap();
+            // Ends when our side closes too, which nobody has to ask for.
+            assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0);
+            gone.send(()).unwrap();
+        }
+    })
+    .await;
+    let client = client();
+    let response = client.send(server.get("/")).await.unwrap();
+    assert_eq!(response.into_body().collect_up_to(2).await.unwrap(), "ok");
+    tokio::time::timeout(LONG, ends.recv()).await.unwrap().unwrap();
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_short_answer_nobody_reads_costs_no_connection_and_a_long_one_does() {
+    let server = Server::start(|mut socket| async move {
+        loop {
+            let request = read_request(&mut socket).await;
+            let answer = match request.split(' ').nth(1) {
+                Some("/short") => OK,
+                Some("/long") => "HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\nok",
+                _ => return,
+            };
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let client = client();
+    for (path, connections) in [("/short", 1), ("/short", 1), ("/long", 1), ("/short", 2)] {
+        drop(client.send(server.get(path)).await.unwrap());
+        assert_eq!(server.connections(), connections, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_wander_between_tasks() {
+    let server = Server::start(|mut socket| async move {
+        while !read_request(&mut socket).await.is_empty() {
+            socket.write_all(OK.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let (client, tasks) = (client(), patchbay_ambient::Tasks::new());
+    let workers: Vec<_> = (0..8)
+        .map(|_| {
+            let (client, uri) = (client.clone(), server.get("/").uri().clone());
+            tasks.spawn(async move {
+                for _ in 0..200 {
+                    let request = Request::get(uri.clone()).body(Body::empty()).unwrap();
+                    let response = client.send(request).await.unwrap();
+                    assert_eq!(response.into_body().collect_up_to(2).await.unwrap(), "ok");
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    assert!(server.connections() <= 8, "{}", server.connections());
+}
+
+#[tokio::test]
 async fn a_blocked_target_is_never_connected_to() {
     let server = Server::answering(OK, Ending::Close).await;
     let port = server.address.port();

@@ -55,6 +55,8 @@ pub enum Command {
     Keys(Keys),
     /// What happened: operations and their messages.
     Logs(Logs),
+    /// Connections, and how their credentials were kept alive.
+    Connections(Connections),
     /// Webhooks on their way to your application.
     Deliveries(Deliveries),
     /// Provider definitions.
@@ -162,6 +164,14 @@ pub enum EnvAction {
         /// Its name once more, so that it is meant.
         #[arg(long, value_name = "NAME")]
         confirm: String,
+    },
+    /// Replace the key that signs webhooks and print the new one.
+    RotateSigningKey {
+        /// Its name.
+        name: String,
+        /// End the old key at once instead of after webhook_signing_key_grace: somebody else may know it.
+        #[arg(long)]
+        now: bool,
     },
     /// Change settings; an empty value clears. `patchbay config default` lists the keys.
     Set {
@@ -302,6 +312,51 @@ pub enum State {
     Success,
     /// Went badly.
     Failed,
+}
+
+/// `connections`.
+#[derive(Args, Debug)]
+pub struct Connections {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ConnectionsAction,
+    /// Output.
+    #[command(flatten)]
+    pub format: Format,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: AdminFlags,
+}
+
+/// `connections …`.
+#[derive(Debug, Subcommand)]
+pub enum ConnectionsAction {
+    /// List connections, the newest first.
+    List {
+        /// Of an environment.
+        #[arg(long, value_name = "NAME")]
+        env: Option<String>,
+        /// Of an integration.
+        #[arg(long, value_name = "KEY")]
+        integration: Option<String>,
+        /// Only those among them that do not work.
+        #[arg(long)]
+        failing: bool,
+        /// At most so many of each environment.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Show a connection with the timeline of its refreshes; never its credentials.
+    Show {
+        /// Its id.
+        id: String,
+        /// Of an environment.
+        #[arg(long, value_name = "NAME")]
+        env: Option<String>,
+        /// Of an integration.
+        #[arg(long, value_name = "KEY")]
+        integration: Option<String>,
+    },
 }
 
 /// `deliveries`.

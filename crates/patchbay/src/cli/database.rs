@@ -83,6 +83,7 @@ pub(super) async fn restore(
     let Database::Sqlite(database) = &config.storage.database else {
         bail!("restore is for SQLite; restore Postgres with its own tools (pg_restore)");
     };
+    std::fs::File::open(file).with_context(|| format!("cannot read the backup {}", file.display()))?;
     datadir::prepare(&config.storage)?;
     // Nobody may serve the database meanwhile.
     let _lock = ServeLock::take(&config.storage)?;

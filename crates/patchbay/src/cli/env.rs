@@ -3,7 +3,9 @@
 use std::io;
 
 use anyhow::bail;
-use patchbay_connections::environments::{self, EnvironmentRef, NewEnvironment};
+use patchbay_connections::environments::{
+    self, EnvironmentError, EnvironmentRef, KeyRotation, NewEnvironment,
+};
 use patchbay_types::EnvironmentName;
 use patchbay_types::environments::{Environment, EnvironmentSettings};
 use serde::Serialize;
@@ -38,6 +40,14 @@ pub(super) async fn run(
         EnvAction::Create { name, production } => create(admin, name, *production, format, out).await?,
         EnvAction::Show { name } => show(admin, name, format, out).await?,
         EnvAction::Delete { name, confirm } => delete(admin, name, confirm, out).await?,
+        EnvAction::RotateSigningKey { name, now } => {
+            let rotation = if *now {
+                KeyRotation::Immediate
+            } else {
+                KeyRotation::Graceful
+            };
+            rotate_signing_key(admin, name, rotation, format, out).await?;
+        }
         EnvAction::Set { name, assignments } => return set(admin, name, assignments, out).await,
     }
     Ok(Exit::Done)
@@ -109,6 +119,11 @@ async fn show(admin: &Admin, name: &str, format: Format, out: &mut Output<'_>) -
             Some(environment.is_production.to_string()),
         ),
     ];
+    let previous = environment.previous_signing_key.as_ref();
+    shown.push((
+        "previous_signing_key_until".to_owned(),
+        previous.map(|previous| time(previous.valid_until)),
+    ));
     for setting in ENVIRONMENT_SETTINGS {
         let value = setting
             .get(&environment.settings)
@@ -154,6 +169,39 @@ async fn delete(admin: &Admin, name: &str, confirm: &str, out: &mut Output<'_>) 
         "Deleted the environment {name}. Its data is purged after 31 days."
     ))?;
     Ok(())
+}
+
+async fn rotate_signing_key(
+    admin: &Admin,
+    name: &str,
+    rotation: KeyRotation,
+    format: Format,
+    out: &mut Output<'_>,
+) -> anyhow::Result<()> {
+    let environment = admin.environment(name).await?;
+    let rotated = environments::rotate_signing_key(&admin.context, environment.id, rotation).await;
+    let rotated = match rotated {
+        Err(error @ EnvironmentError::RotationInGrace(_)) => {
+            bail!("{error}, or end it now with --now");
+        }
+        rotated => rotated?,
+    };
+    let valid_until = rotated
+        .previous_signing_key
+        .map(|previous| time(previous.valid_until));
+    let key = rotated.signing_key.expose();
+    if format.json {
+        let shown = serde_json::json!({ "signing_key": key, "previous_valid_until": valid_until });
+        return Ok(out.json(&shown)?);
+    }
+    out.line(format!(
+        "Webhooks of {name} are signed with this key from now on:"
+    ))?;
+    out.line(key)?;
+    Ok(match valid_until {
+        Some(time) => out.line(format!("The old key is valid until {time} (UTC)."))?,
+        None => out.line("The old key is no longer valid.")?,
+    })
 }
 
 async fn set(

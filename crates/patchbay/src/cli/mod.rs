@@ -4,6 +4,7 @@ mod admin;
 pub mod args;
 mod catalog;
 mod config;
+mod connections;
 mod database;
 mod deliveries;
 mod doctor;
@@ -107,6 +108,9 @@ pub fn run(cli: &Cli, out: &mut Output<'_>) -> anyhow::Result<Exit> {
         }),
         Command::RotateEncryption(args) => opened(&args.settings.0, out, async |admin, out| {
             keys::rotate(admin, args.format, out).await.map(|()| Exit::Done)
+        }),
+        Command::Connections(args) => opened(&args.settings.0, out, async |admin, out| {
+            connections::run(admin, &args.action, args.format, out).await
         }),
         Command::Deliveries(args) => opened(&args.settings.0, out, async |admin, out| {
             deliveries::run(admin, &args.action, args.format, out).await

@@ -81,22 +81,24 @@ fn telemetry(config: &Config, ambient: &Ambient) -> anyhow::Result<Telemetry> {
 async fn finish(signals: &mut Signals, running: Running, telemetry: Telemetry) -> anyhow::Result<Exit> {
     let ended = until_stopped(signals, running).await;
     telemetry.flush(FLUSH).await;
-    if let Shutdown::TimedOut(left) = ended {
-        tracing::warn!(
+    match ended {
+        Some(Shutdown::Drained) => {}
+        Some(Shutdown::TimedOut(left)) => tracing::warn!(
             left,
             "the shutdown grace ran out; what was left is finished after the next start"
-        );
+        ),
+        None => tracing::warn!("told to stop a second time; what was left is finished after the next start"),
     }
     Ok(Exit::Done)
 }
 
 /// Waits for a signal, then stops in order; a second signal cuts that short.
-async fn until_stopped(signals: &mut Signals, running: Running) -> Shutdown {
+async fn until_stopped(signals: &mut Signals, running: Running) -> Option<Shutdown> {
     signals.next().await;
     tracing::info!("stopping");
     tokio::select! {
-        ended = running.stop() => ended,
-        () = signals.next() => Shutdown::TimedOut(0),
+        ended = running.stop() => Some(ended),
+        () = signals.next() => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use patchbay_types::environments::{EnvironmentSettings, OtlpHeader};
+use patchbay_types::environments::{EnvironmentSettings, OtlpHeader, default_connect_ui};
 use patchbay_types::{JsonMap, Secret};
 use serde_json::{Value, json};
 
@@ -24,7 +24,14 @@ pub enum EnvironmentKind {
     Choice(&'static [&'static str]),
     /// Text of at most this many characters.
     Text(usize),
+    /// Hosts and ranges, with commas.
+    Hosts,
+    /// A whole number of hours, at most a year's; 0 for never.
+    Hours,
 }
+
+/// A year's.
+pub const MOST_HOURS: u32 = 8760;
 
 /// A setting of an environment.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +72,24 @@ macro_rules! webhook_switch {
             set: |settings, text| {
                 let default = EnvironmentSettings::default().webhooks.$field;
                 settings.webhooks.$field = text.map_or(default, |text| text == "true");
+            },
+        }
+    };
+}
+
+macro_rules! proxy_switch {
+    ($field:ident, $help:literal) => {
+        EnvironmentSetting {
+            key: concat!("proxy.", stringify!($field)),
+            kind: EnvironmentKind::Switch,
+            visibility: Visibility::Public,
+            help: $help,
+            example: "true",
+            since: "0.1.0",
+            get: |settings| Some(settings.proxy.$field.to_string()),
+            set: |settings, text| {
+                let default = EnvironmentSettings::default().proxy.$field;
+                settings.proxy.$field = text.map_or(default, |text| text == "true");
             },
         }
     };
@@ -125,6 +150,19 @@ pub const ENVIRONMENT_SETTINGS: &[EnvironmentSetting] = &[
         on_auth_refresh_error,
         "Send `auth` webhooks when credentials can no longer be refreshed."
     ),
+    EnvironmentSetting {
+        key: "webhooks.refresh_error_reminder_hours",
+        kind: EnvironmentKind::Hours,
+        visibility: Visibility::Public,
+        help: "Send that webhook again every so many hours while a connection goes on failing; 0 sends it once.",
+        example: "24",
+        since: "0.1.0",
+        get: |settings| Some(settings.webhooks.refresh_error_reminder_hours.to_string()),
+        set: |settings, text| {
+            let hours = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+            settings.webhooks.refresh_error_reminder_hours = hours;
+        },
+    },
     webhook_switch!(
         on_connection_deletion,
         "Send `auth` webhooks when a connection is deleted."
@@ -166,6 +204,62 @@ pub const ENVIRONMENT_SETTINGS: &[EnvironmentSetting] = &[
         "Colour of buttons in the dark theme.",
         "\"#6ea0ff\""
     ),
+    look!(
+        "connect_ui.theme.light.surface",
+        &["theme", "light", "surface"],
+        EnvironmentKind::Colour,
+        "Colour of the card in the light theme.",
+        "\"#ffffff\""
+    ),
+    look!(
+        "connect_ui.theme.dark.surface",
+        &["theme", "dark", "surface"],
+        EnvironmentKind::Colour,
+        "Colour of the card in the dark theme.",
+        "\"#16191e\""
+    ),
+    look!(
+        "connect_ui.theme.light.text",
+        &["theme", "light", "text"],
+        EnvironmentKind::Colour,
+        "Colour of text in the light theme.",
+        "\"#16191d\""
+    ),
+    look!(
+        "connect_ui.theme.dark.text",
+        &["theme", "dark", "text"],
+        EnvironmentKind::Colour,
+        "Colour of text in the dark theme.",
+        "\"#eceff3\""
+    ),
+    look!(
+        "connect_ui.corners",
+        &["corners"],
+        EnvironmentKind::Choice(&["square", "soft", "round"]),
+        "How round corners are.",
+        "\"soft\""
+    ),
+    look!(
+        "connect_ui.font_family",
+        &["fontFamily"],
+        EnvironmentKind::Text(200),
+        "Fonts of the end user's system to use, as in CSS.",
+        "\"Georgia, serif\""
+    ),
+    look!(
+        "connect_ui.logo_url",
+        &["logoUrl"],
+        EnvironmentKind::Url,
+        "Your logo, shown at the top; at most 28 pixels high.",
+        "\"https://app.example.com/logo.svg\""
+    ),
+    look!(
+        "connect_ui.privacy_url",
+        &["privacyUrl"],
+        EnvironmentKind::Url,
+        "Your privacy notice, linked at the bottom.",
+        "\"https://app.example.com/privacy\""
+    ),
     EnvironmentSetting {
         key: "hmac_enabled",
         kind: EnvironmentKind::Switch,
@@ -191,14 +285,56 @@ pub const ENVIRONMENT_SETTINGS: &[EnvironmentSetting] = &[
         key: "otlp_endpoint",
         kind: EnvironmentKind::Url,
         visibility: Visibility::Public,
-        help: "OpenTelemetry collector that receives this environment's operations as traces. Stored; the export \
-               of operations is not built yet.",
+        help: "OpenTelemetry collector (OTLP over HTTP) that receives this environment's operations as traces.",
         example: "\"https://otlp.example.com\"",
         since: "0.1.0",
         get: |settings| settings.otlp_endpoint.clone(),
         set: |settings, text| settings.otlp_endpoint = text.map(str::to_owned),
     },
+    proxy_switch!(
+        base_url_override,
+        "Whether callers and integrations may name a base URL other than the provider's."
+    ),
+    EnvironmentSetting {
+        key: "proxy.deny_hosts",
+        kind: EnvironmentKind::Hosts,
+        visibility: Visibility::Public,
+        help: "Hosts this environment's proxied calls may not reach, with commas: names, .domains, addresses, ranges.",
+        example: "\".internal.example.com,203.0.113.0/24\"",
+        since: "0.1.0",
+        get: |settings| joined(&settings.proxy.deny_hosts),
+        set: |settings, text| settings.proxy.deny_hosts = split(text),
+    },
+    EnvironmentSetting {
+        key: "proxy.allow_hosts",
+        kind: EnvironmentKind::Hosts,
+        visibility: Visibility::Public,
+        help: "The only hosts this environment's proxied calls may reach, with commas, sub-domains included.",
+        example: "\"api.github.com,salesforce.com\"",
+        since: "0.1.0",
+        get: |settings| joined(&settings.proxy.allow_hosts),
+        set: |settings, text| settings.proxy.allow_hosts = split(text),
+    },
+    proxy_switch!(
+        refresh_on_unauthorized,
+        "Whether a provider's 401 leads to one refresh of the credentials and one more attempt."
+    ),
+    proxy_switch!(
+        log_bodies,
+        "Whether the beginnings of response bodies are logged also when a call went well, secrets masked."
+    ),
 ];
+
+fn joined(hosts: &[String]) -> Option<String> {
+    (!hosts.is_empty()).then(|| hosts.join(","))
+}
+
+fn split(text: Option<&str>) -> Vec<String> {
+    text.into_iter()
+        .flat_map(|text| text.split(','))
+        .map(str::to_owned)
+        .collect()
+}
 
 fn look(settings: &EnvironmentSettings, path: &[&str]) -> Option<String> {
     let mut value = settings.connect_ui.as_ref()?.get(*path.first()?)?;
@@ -213,10 +349,12 @@ fn look(settings: &EnvironmentSettings, path: &[&str]) -> Option<String> {
 
 fn set_look(settings: &mut EnvironmentSettings, path: &[&str], text: Option<&str>) {
     // The wire object is always whole, so a first setting brings the defaults of the others.
-    let look = settings.connect_ui.get_or_insert_with(default_look);
-    let default = path.iter().fold(Value::Object(default_look()), |value, step| {
-        value.get(step).cloned().unwrap_or(Value::Null)
-    });
+    let look = settings.connect_ui.get_or_insert_with(default_connect_ui);
+    let default = path
+        .iter()
+        .fold(Value::Object(default_connect_ui()), |value, step| {
+            value.get(step).cloned().unwrap_or(Value::Null)
+        });
     let value = match text {
         None => default,
         Some("true") => Value::Bool(true),
@@ -235,18 +373,10 @@ fn set_look(settings: &mut EnvironmentSettings, path: &[&str], text: Option<&str
         let Value::Object(next) = inner else { return };
         map = next;
     }
-    map.insert((*last).to_owned(), value);
-}
-
-fn default_look() -> JsonMap {
-    let look = json!({
-        "showWatermark": true,
-        "defaultTheme": "system",
-        "theme": { "light": { "primary": "#00B2E3" }, "dark": { "primary": "#00B2E3" } },
-    });
-    match look {
-        Value::Object(map) => map,
-        _ => JsonMap::new(),
+    if value.is_null() {
+        map.shift_remove(*last);
+    } else {
+        map.insert((*last).to_owned(), value);
     }
 }
 
@@ -407,6 +537,17 @@ fn canonical(kind: EnvironmentKind, text: &str) -> Result<String, Invalid> {
         EnvironmentKind::Colour => values::colour(text).map(|()| text.to_owned()),
         EnvironmentKind::Choice(words) => values::choice(text, words).map(str::to_owned),
         EnvironmentKind::Text(longest) => limit(text, longest, "text").map(|()| text.to_owned()),
+        EnvironmentKind::Hosts => {
+            let hosts = text.split(',').map(values::host);
+            Ok(hosts.collect::<Result<Vec<_>, _>>()?.join(","))
+        }
+        EnvironmentKind::Hours => match text.trim().parse::<u32>() {
+            Ok(hours) if hours <= MOST_HOURS => Ok(hours.to_string()),
+            _ => Err(Invalid::new(
+                "is not a number of hours",
+                format!("write a whole number from 0 to {MOST_HOURS}"),
+            )),
+        },
     }
 }
 
@@ -467,6 +608,8 @@ mod tests {
                 EnvironmentKind::Colour => "#123456",
                 EnvironmentKind::Choice(words) => words[0],
                 EnvironmentKind::Text(_) => "text",
+                EnvironmentKind::Hosts => "api.example.com,.example.org",
+                EnvironmentKind::Hours => "12",
             };
             let mut settings = EnvironmentSettings::default();
             patch("dev", &[(setting.key, Some(text))])
@@ -488,7 +631,7 @@ mod tests {
             .apply(&mut settings);
         let look = Value::Object(settings.connect_ui.unwrap());
         assert_eq!(look["theme"]["dark"]["primary"], "teal");
-        assert_eq!(look["theme"]["light"]["primary"], "#00B2E3");
+        assert_eq!(look["theme"]["light"]["primary"], "#14746f");
         assert_eq!(look["showWatermark"], true);
     }
 

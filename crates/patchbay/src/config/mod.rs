@@ -24,7 +24,8 @@ use url::Url;
 
 pub use environments::{Assignment, EnvironmentPatch};
 pub use otel::{Otel, Sampler};
-pub use patchbay_outbound::PrivateNetworks;
+pub use patchbay_outbound::{PrivateNetworks, Timeouts};
+pub use patchbay_proxy::BaseUrlOverride;
 pub use problem::{Invalid, Origin, Problem, Problems};
 pub use sources::{ConfigFile, Sources};
 pub use values::{EncryptionKey, Listen};
@@ -61,6 +62,8 @@ pub struct Config {
     pub catalog: Catalog,
     /// Requests Patchbay sends.
     pub outbound: Outbound,
+    /// Proxied calls.
+    pub proxy: Proxy,
     /// Delivery of webhooks.
     pub webhooks: Webhooks,
     /// What the process prints.
@@ -84,8 +87,14 @@ pub struct Server {
     pub public_url: Option<Url>,
     /// URL of the Connect UI; none means below the public URL.
     pub connect_ui_url: Option<Url>,
+    /// APIs besides our own that the Connect UI may be pointed at.
+    pub connect_ui_api_urls: Vec<Url>,
+    /// Who may show the Connect UI in a frame; empty: everybody.
+    pub connect_ui_frame_ancestors: Vec<String>,
     /// Path of the popup's WebSocket.
     pub websockets_path: String,
+    /// Most popup WebSockets at once.
+    pub websocket_limit: u32,
     /// Whether a callback must bring the cookie of the browser that began it.
     pub state_cookie: StateCookie,
     /// Proxies whose forwarded headers count.
@@ -165,6 +174,23 @@ pub struct Outbound {
     pub ca_file: Option<PathBuf>,
 }
 
+/// Proxied calls.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Whether a base URL other than the provider's may be called.
+    pub base_url_override: BaseUrlOverride,
+    /// Never called.
+    pub deny_hosts: Vec<String>,
+    /// The only ones called; all if empty.
+    pub allow_hosts: Vec<String>,
+    /// Limits of each part of an exchange.
+    pub timeouts: Timeouts,
+    /// Between attempts.
+    pub longest_wait: Duration,
+    /// Log entries of each weight.
+    pub logs_per_sec: u32,
+}
+
 /// Delivery of webhooks.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
@@ -172,6 +198,8 @@ pub struct Webhooks {
     pub timeout: Duration,
     /// Waits between attempts.
     pub retries: Vec<Duration>,
+    /// How long a rotated signing key stays valid.
+    pub signing_key_grace: Duration,
 }
 
 /// What the process prints.
@@ -233,9 +261,11 @@ impl Config {
                 paths: reader.list("catalog", |text| Ok(PathBuf::from(text))),
             },
             outbound: Outbound::read(&mut reader),
+            proxy: Proxy::read(&mut reader),
             webhooks: Webhooks {
                 timeout: reader.value("webhook_timeout", positive_duration),
                 retries: reader.list("webhook_retries", values::duration),
+                signing_key_grace: reader.value("webhook_signing_key_grace", values::duration),
             },
             log: Log::read(&mut reader),
             otel: Otel::read(&sources.variables, &mut reader.problems),
@@ -257,7 +287,10 @@ impl Server {
             listen: reader.value("listen", values::listen),
             public_url: reader.optional("public_url", values::base_url),
             connect_ui_url: reader.optional("connect_ui_url", values::base_url),
+            connect_ui_api_urls: reader.list("connect_ui_api_urls", values::base_url),
+            connect_ui_frame_ancestors: reader.list("connect_ui_frame_ancestors", values::frame_ancestor),
             websockets_path: reader.value("websockets_path", values::absolute_path),
+            websocket_limit: reader.value("websocket_limit", values::count),
             state_cookie: reader.value("state_cookie", |text| {
                 Ok(match choice("state_cookie", text)? {
                     "ignored" => StateCookie::Ignored,
@@ -330,6 +363,28 @@ impl Outbound {
         Self {
             allow_private_networks: reader.whole("allow_private_networks", values::private_networks),
             ca_file: reader.optional("outbound_ca_file", path),
+        }
+    }
+}
+
+impl Proxy {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            base_url_override: reader.value("proxy_base_url_override", |text| {
+                Ok(match choice("proxy_base_url_override", text)? {
+                    "refused" => BaseUrlOverride::Refused,
+                    _ => BaseUrlOverride::Allowed,
+                })
+            }),
+            deny_hosts: reader.list("proxy_deny_hosts", values::host),
+            allow_hosts: reader.list("proxy_allow_hosts", values::host),
+            timeouts: Timeouts {
+                connect: reader.value("proxy_connect_timeout", positive_duration),
+                response: reader.value("proxy_response_timeout", positive_duration),
+                idle: reader.value("proxy_idle_timeout", positive_duration),
+            },
+            longest_wait: reader.value("proxy_longest_wait", values::duration),
+            logs_per_sec: reader.value("proxy_logs_per_sec", values::count),
         }
     }
 }

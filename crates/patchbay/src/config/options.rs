@@ -10,6 +10,10 @@ pub enum Kind {
     Address,
     /// `http:` or `https:` URL.
     Url,
+    /// Several of them.
+    Urls,
+    /// Sources of a `frame-ancestors` directive.
+    Ancestors,
     /// `sqlite:…` or `postgres:…`.
     DatabaseUrl,
     /// A path of the local file system.
@@ -24,6 +28,8 @@ pub enum Kind {
     Durations,
     /// `512kb`, `75mb`, `1gb`; powers of 1024.
     Size,
+    /// Host names, `.domains`, addresses or IP ranges.
+    Hosts,
     /// IP ranges in CIDR notation.
     Networks,
     /// `true`, `false` or IP ranges.
@@ -42,7 +48,10 @@ impl Kind {
         matches!(
             self,
             Self::Paths
+                | Self::Urls
+                | Self::Ancestors
                 | Self::Durations
+                | Self::Hosts
                 | Self::Networks
                 | Self::SwitchOrNetworks
                 | Self::EncryptionKeys
@@ -55,11 +64,13 @@ impl Kind {
         match self {
             Self::Text => "TEXT",
             Self::Address => "HOST:PORT",
-            Self::Url | Self::DatabaseUrl => "URL",
+            Self::Url | Self::Urls | Self::DatabaseUrl => "URL",
+            Self::Ancestors => "SOURCE",
             Self::Path | Self::Paths => "PATH",
             Self::Count => "N",
             Self::Duration | Self::Durations => "DURATION",
             Self::Size => "SIZE",
+            Self::Hosts => "HOST",
             Self::Networks => "CIDR",
             Self::SwitchOrNetworks => "true|CIDR",
             Self::Choice(_) => "WORD",
@@ -156,6 +167,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "Outbound",
         "Requests Patchbay sends: to providers, token endpoints and webhook targets.",
     ),
+    ("Proxy", "Requests forwarded with a connection's credentials."),
     ("Webhooks", "Delivery of webhooks to your application."),
     ("Logs", "What the process prints."),
     (
@@ -212,12 +224,46 @@ pub const SETTINGS: &[Setting] = &[
         ..PUBLIC
     },
     Setting {
+        key: "connect_ui_api_urls",
+        section: "Server",
+        kind: Kind::Urls,
+        help: &[
+            "API URLs that pages may hand to the Connect UI as `apiURL`, besides <public_url>.",
+            "It gives the session's token to no other server.",
+        ],
+        example: "[\"https://api.example.com\"]",
+        ..PUBLIC
+    },
+    Setting {
+        key: "connect_ui_frame_ancestors",
+        section: "Server",
+        kind: Kind::Ancestors,
+        help: &[
+            "Sites that may show the Connect UI in a frame, as in the directive frame-ancestors of a Content-Security-Policy.",
+            "Without it every site may, because your product's page must be able to.",
+        ],
+        example: "[\"https://app.example.com\", \"https://*.example.org\"]",
+        ..PUBLIC
+    },
+    Setting {
         key: "websockets_path",
         section: "Server",
         kind: Kind::Text,
         default: Some("/"),
         help: &["Path of the WebSocket that carries the result of an authorization popup."],
         example: "\"/ws\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "websocket_limit",
+        section: "Server",
+        kind: Kind::Count,
+        default: Some("10000"),
+        help: &[
+            "Popups that may wait for their result at once on this server; they need no credential, so there is a",
+            "limit. One more is answered 503.",
+        ],
+        example: "10000",
         ..PUBLIC
     },
     Setting {
@@ -249,7 +295,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Count,
         default: Some("2000"),
         help: &[
-            "API calls an account may make a minute; 0 = no limit. Calls made by functions are not counted.",
+            "API calls an account may make a minute; 0 = no limit. Calls made by functions are not counted. Servers on",
+            "one Postgres share the limit.",
         ],
         example: "2000",
         ..PUBLIC
@@ -386,12 +433,113 @@ pub const SETTINGS: &[Setting] = &[
         ..PUBLIC
     },
     Setting {
+        key: "proxy_base_url_override",
+        section: "Proxy",
+        kind: Kind::Choice(&["allowed", "refused"]),
+        default: Some("allowed"),
+        help: &[
+            "Whether a base URL other than the provider's may be called: Base-Url-Override, an integration's own.",
+            "An environment can refuse it too: proxy.base_url_override.",
+        ],
+        example: "\"refused\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "proxy_deny_hosts",
+        section: "Proxy",
+        kind: Kind::Hosts,
+        help: &[
+            "Hosts that are never called: names, .domains with everything below them, addresses, ranges.",
+            "Non-public addresses are refused anyway, see allow_private_networks.",
+        ],
+        example: "[\".corp.example.com\", \"203.0.113.7\"]",
+        ..PUBLIC
+    },
+    Setting {
+        key: "proxy_allow_hosts",
+        section: "Proxy",
+        kind: Kind::Hosts,
+        help: &[
+            "The only hosts that are called, with everything below them; all if it is not set.",
+            "It opens no private address.",
+        ],
+        example: "[\"api.github.com\", \"salesforce.com\"]",
+        ..PUBLIC
+    },
+    Setting {
+        key: "proxy_connect_timeout",
+        section: "Proxy",
+        kind: Kind::Duration,
+        default: Some("30s"),
+        help: &["Longest time to connect to a provider: name look-up, TCP and TLS together."],
+        example: "\"10s\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "proxy_response_timeout",
+        section: "Proxy",
+        kind: Kind::Duration,
+        default: Some("15m"),
+        help: &[
+            "Longest wait for the head of a provider's response, counted from the last piece of the request sent.",
+        ],
+        example: "\"2m\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "proxy_idle_timeout",
+        section: "Proxy",
+        kind: Kind::Duration,
+        default: Some("15m"),
+        help: &[
+            "Longest silence within the body of a provider's response; event streams stay silent for long.",
+        ],
+        example: "\"5m\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "proxy_longest_wait",
+        section: "Proxy",
+        kind: Kind::Duration,
+        default: Some("10m"),
+        help: &[
+            "Longest wait between the attempts of a call (header Retries).",
+            "A provider that asks for more has its answer passed on at once.",
+        ],
+        example: "\"1m\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "proxy_logs_per_sec",
+        section: "Proxy",
+        kind: Kind::Count,
+        default: Some("100"),
+        help: &[
+            "Log entries of calls that went well, and as many of failed ones, written a second; 0 = none.",
+            "Ten times as many may come at once. What is left out is counted in patchbay_log_entries_total.",
+        ],
+        example: "1000",
+        ..PUBLIC
+    },
+    Setting {
         key: "webhook_timeout",
         section: "Webhooks",
         kind: Kind::Duration,
         default: Some("20s"),
         help: &["Longest time one attempt to deliver a webhook may take."],
         example: "\"20s\"",
+        ..PUBLIC
+    },
+    Setting {
+        key: "webhook_signing_key_grace",
+        section: "Webhooks",
+        kind: Kind::Duration,
+        default: Some("24h"),
+        help: &[
+            "How long a webhook signing key stays valid after its rotation: `webhook-signature` then carries",
+            "signatures of both keys; X-Nango-* headers have room for the new one's only. 0s = not at all.",
+        ],
+        example: "\"24h\"",
         ..PUBLIC
     },
     Setting {

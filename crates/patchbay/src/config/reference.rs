@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::environments::{ENVIRONMENT_SETTINGS, EnvironmentKind};
+use super::environments::{ENVIRONMENT_SETTINGS, EnvironmentKind, MOST_HOURS};
 use super::options::{
     ALIASES, API_KEY, API_KEY_ALIAS, API_KEY_VARIABLE, Kind, SECTIONS, SETTINGS, Setting, setting,
 };
@@ -251,8 +251,9 @@ fn environment_schema() -> Value {
         let mut schema = match setting.kind {
             EnvironmentKind::Switch => json!({ "type": "boolean" }),
             EnvironmentKind::Url => json!({ "type": "string", "maxLength": 255 }),
-            EnvironmentKind::Colour => json!({ "type": "string" }),
+            EnvironmentKind::Colour | EnvironmentKind::Hosts => json!({ "type": "string" }),
             EnvironmentKind::Choice(words) => json!({ "enum": words }),
+            EnvironmentKind::Hours => json!({ "type": "integer", "minimum": 0, "maximum": MOST_HOURS }),
             EnvironmentKind::Text(longest) => json!({ "type": "string", "maxLength": longest }),
         };
         schema["description"] = json!(format!("{} Since {}.", setting.help, setting.since));

@@ -109,6 +109,25 @@ pub(super) fn web_url(text: &str) -> Result<Url, Invalid> {
     Ok(url)
 }
 
+/// A source of `frame-ancestors` (CSP Level 3 §6.4.2): `'self'`, a scheme, or scheme and host, with a wildcard perhaps.
+pub(super) fn frame_ancestor(text: &str) -> Result<String, Invalid> {
+    let text = text.trim();
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let is_host = host.is_some_and(|host| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '*' | ':' | '[' | ']');
+        !host.is_empty() && host.chars().all(allowed)
+    });
+    if is_host || matches!(text, "'self'" | "https:" | "http:" | "*") {
+        return Ok(text.to_owned());
+    }
+    Err(Invalid::new(
+        "is not a site",
+        "write scheme and host, such as https://app.example.com or https://*.example.com",
+    ))
+}
+
 pub(super) fn absolute_path(text: &str) -> Result<String, Invalid> {
     if text.starts_with('/') && !text.contains(['?', '#', ' ']) {
         return Ok(text.to_owned());
@@ -215,6 +234,24 @@ pub(super) fn size(text: &str) -> Result<u64, Invalid> {
             "is not between 1 byte and 1024 gb",
             "write a size in between",
         )),
+    }
+}
+
+/// A host as the lists of the address guard take it.
+pub(super) fn host(text: &str) -> Result<String, Invalid> {
+    let text = text.trim();
+    let is_host = !text.is_empty()
+        && text.len() <= 255
+        && text.chars().all(|char| {
+            char.is_alphanumeric() || matches!(char, '.' | '-' | '_' | ':' | '/' | '[' | ']' | '*')
+        });
+    if is_host {
+        Ok(text.to_owned())
+    } else {
+        Err(Invalid::new(
+            "is no host",
+            "write api.example.com, .example.com, an address or a range",
+        ))
     }
 }
 

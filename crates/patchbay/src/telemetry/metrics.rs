@@ -39,7 +39,20 @@ pub fn recorder() -> &'static PrometheusHandle {
             Unit::Seconds,
             "Time to the head of the response to a request of ours."
         );
+        describe_counter!("patchbay_proxy_calls_total", "Proxied calls, by how they ended.");
+        describe_counter!(
+            "patchbay_proxy_response_bytes_total",
+            "Bytes of response bodies passed on by the proxy."
+        );
+        describe_counter!(
+            "patchbay_log_entries_total",
+            "Log entries of calls: written, sampled (beyond the allowance) or dropped (queue full, database away)."
+        );
         describe_counter!("patchbay_refreshes_total", "Credentials refreshed, or not.");
+        describe_counter!(
+            "patchbay_credential_tests_total",
+            "Daily tests of credentials that do not end by themselves."
+        );
         describe_counter!(
             "patchbay_webhook_attempts_total",
             "Attempts to deliver a webhook: delivered, failed (tried again later) or dead (given up)."
@@ -48,6 +61,8 @@ pub fn recorder() -> &'static PrometheusHandle {
             "patchbay_purged_rows_total",
             "Rows deleted because their retention ended."
         );
+        describe_gauge!("patchbay_websockets", "Popups waiting for their result.");
+        metrics::gauge!("patchbay_websockets").set(0.0);
         describe_gauge!("patchbay_build_info", "Version of the running binary; always 1.");
         metrics::gauge!("patchbay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         handle

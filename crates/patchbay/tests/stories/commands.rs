@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::CommandFactory as _;
+use data_encoding::BASE64;
 use patchbay::cli::{Cli, Exit};
+use patchbay_sample::{Failure, Grant};
 use patchbay_store::testing::TEST_KEY;
 use serde_json::{Value, json};
 
-use crate::common::{DEV_KEY, World, assert_signed, run_line, until};
+use crate::common::{DEV_KEY, TOKEN_LIFE, World, assert_signed, run_line, until};
 
 const NEW_KEY: [u8; 32] = [9; 32];
 
@@ -47,6 +49,38 @@ patchbay_store::both_backends! {
         server.operator.ok("env delete staging --confirm staging").await;
         until("the key to be refused", async || (staging.get("/connections").await.status == 403).then_some(())).await;
         assert!(!server.operator.ok("env list").await.contains("staging"));
+        server.finish().await;
+    }
+
+    async fn how_a_connection_was_kept_alive_can_be_looked_up(db: TestDb) {
+        let world = World::on(db).await;
+        let server = world.server().start().await;
+        server.integrations().await;
+        server.import("c1", &json!({})).await;
+        server.import("c2", &json!({})).await;
+        assert!(server.operator.ok("connections show c1").await.contains("never refreshed"));
+        world.clock.advance(TOKEN_LIFE);
+        world.sample.fail_next(Grant::RefreshToken, [Failure::InvalidGrant]);
+        server.connection("c1").await.expect(400);
+        let text = server.operator.ok("connections show c1 --env dev --integration sample-oauth").await;
+        assert!(text.starts_with("c1 of sample-oauth (sample-oauth), environment dev: failing\n"), "{text}");
+        assert!(text.contains("expiring: provider_refused: the provider answered 400 (invalid_grant)"), "{text}");
+        let failing = server.operator.json("connections list --failing --json").await;
+        assert_eq!((failing.as_array().unwrap().len(), &failing[0]["connection_id"]), (1, &json!("c1")));
+        let basic = BASE64.encode(format!(":{DEV_KEY}").as_bytes());
+        let browser = server.api.anonymous();
+        let header = format!("Basic {basic}");
+        let page = browser.request("GET", "/overview").header("authorization", &header).send().await;
+        assert!(page.text.contains("near its end: <strong>the provider refused</strong>"), "{}", page.text);
+
+        world.clock.advance(Duration::from_secs(30));
+        let read = server.connection("c1").await.expect(200);
+        let shown = server.operator.json("connections show c1 --json").await;
+        let timeline = &shown[0]["timeline"];
+        assert_eq!((&timeline[0]["success"], &timeline[1]["cause"]), (&json!(true), &json!("provider_refused")));
+        assert!(!shown.to_string().contains(read["credentials"]["access_token"].as_str().unwrap()));
+        assert_eq!(server.operator.json("connections list --failing --json").await, json!([]));
+        assert_eq!(server.operator.json("connections list --json").await.as_array().unwrap().len(), 2);
         server.finish().await;
     }
 

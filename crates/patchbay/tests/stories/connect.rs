@@ -111,7 +111,7 @@ patchbay_store::both_backends! {
         server.finish().await;
     }
 
-    async fn a_wrong_key_in_a_form_is_told_to_its_user_and_noted(db: TestDb) {
+    async fn a_wrong_key_in_a_form_is_told_to_its_user_and_to_the_product(db: TestDb) {
         let world = World::on(db).await;
         let server = world.server().start().await;
         server.integrations().await;
@@ -123,8 +123,18 @@ patchbay_store::both_backends! {
         let id = failed[0]["id"].as_str().unwrap();
         let shown = server.operator.ok(&format!("logs {id}")).await;
         assert!(!shown.contains("planted-"), "{shown}");
+        let (received, body) = world.webhook("main", 1).await;
+        assert_signed(&received, DEV_KEY);
+        assert_eq!(
+            (&body["operation"], &body["success"], &body["error"]["type"], &body["tags"]),
+            (&json!("creation"), &json!(false), &json!("connection_test_failed"), &json!({"end_user_id": "u1"}))
+        );
+        assert!(!body["connectionId"].as_str().unwrap().is_empty(), "{body}");
+        assert!(!body.to_string().contains("planted-"), "{body}");
+        // What the end user typed wrong is between them and the form.
+        browser.post(&form, &json!({"apiKey": 1})).await.fails(400, "invalid_body");
         browser.post(&form, &json!({"apiKey": patchbay_sample::API_KEY})).await.expect(200);
-        let (_, body) = world.webhook("main", 1).await;
+        let (_, body) = world.webhook("main", 2).await;
         assert_eq!((&body["success"], &body["authMode"]), (&json!(true), &json!("API_KEY")));
         let well = server.operator.json("logs --env dev --state success --json").await;
         assert_eq!(well[0]["integration"], "sample-api-key");

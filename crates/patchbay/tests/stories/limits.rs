@@ -65,6 +65,28 @@ patchbay_store::both_backends! {
         server.finish().await;
     }
 
+    async fn one_popup_too_many_is_refused_until_another_ends(db: TestDb) {
+        let world = World::on(db).await;
+        let server = world.server().set("websocket_limit", "2").start().await;
+        let open = async || {
+            let url = format!("ws://127.0.0.1:{}/", server.port());
+            tokio_tungstenite::connect_async(url).await
+        };
+        let (one, _two) = (open().await.unwrap().0, open().await.unwrap().0);
+        let Err(tokio_tungstenite::tungstenite::Error::Http(refused)) = open().await else {
+            panic!("a third was let in");
+        };
+        assert_eq!(refused.status(), 503);
+        assert_eq!(refused.headers()["retry-after"], "10");
+        let body = String::from_utf8(refused.body().clone().unwrap()).unwrap();
+        assert!(body.contains("service_unavailable") && body.contains("websocket_limit"), "{body}");
+        let metrics = server.api.anonymous().get("/metrics").await.text;
+        assert!(metrics.contains("\npatchbay_websockets "), "{metrics}");
+        drop(one);
+        crate::common::until("its place to be free", async || open().await.ok()).await;
+        server.finish().await;
+    }
+
     async fn no_limit_is_no_header(db: TestDb) {
         let world = World::on(db).await;
         let server = world.server().set("rate_limit_per_min", "0").start().await;

@@ -6,13 +6,24 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod apps;
+mod chaos;
 mod commands;
 mod connect;
+mod exports;
+mod forms;
+mod installations;
 mod limits;
+mod mcp;
 mod nodes;
+mod oauth1;
 mod outages;
+mod plugins;
 mod process;
+mod proxy;
+mod retests;
 mod settings;
+mod steps;
 mod trust;
 mod webhooks;
 mod wire;

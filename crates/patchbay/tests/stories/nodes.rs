@@ -148,6 +148,56 @@ mod one_refresh_for_all_readers_of_both {
     }
 }
 
+mod both_share_an_accounts_allowance {
+    use super::*;
+
+    const LIMIT: u64 = 400;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn postgres() {
+        let world = World::on(TestDb::postgres().await).await;
+        let limited = || world.server().set("rate_limit_per_min", LIMIT.to_string());
+        let (one, two) = (limited().start().await, limited().start().await);
+        for _window in 0..2 {
+            let ends = (world.now() + Duration::from_mins(1)).as_second().to_string();
+            let before = one.writes() + two.writes();
+            let mut passed = [0, 0];
+            let mut refused = [false, false];
+            // Unevenly: the second node asks three times as often until it is refused.
+            for server in [1, 0, 1, 1].into_iter().cycle() {
+                if refused == [true, true] {
+                    break;
+                }
+                if refused[server] {
+                    continue;
+                }
+                let answer = [&one, &two][server].api.get("/providers/sample-oauth").await;
+                match answer.status {
+                    200 => passed[server] += 1,
+                    _ => {
+                        answer.fails(429, "too_many_request");
+                        assert_eq!(answer.header("retry-after"), "60");
+                        refused[server] = true;
+                    }
+                }
+                assert_eq!(answer.header("x-ratelimit-limit"), LIMIT.to_string());
+                assert_eq!(answer.header("x-ratelimit-reset"), ends);
+            }
+            assert_eq!(
+                passed[0] + passed[1],
+                LIMIT,
+                "the limit is that of both: {passed:?}"
+            );
+            assert!(passed[0] > 50 && passed[1] > 50, "{passed:?}");
+            let writes = one.writes() + two.writes() - before;
+            assert!(writes < LIMIT / 3, "{writes} transactions for {LIMIT} requests");
+            world.clock.advance(Duration::from_mins(1));
+        }
+        one.finish().await;
+        two.finish().await;
+    }
+}
+
 mod a_popup_begun_on_one_node_ends_on_the_other {
     use super::*;
     use futures_util::StreamExt as _;

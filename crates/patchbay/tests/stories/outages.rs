@@ -37,6 +37,45 @@ async fn through_proxy(url: &str) -> (ChaosProxy, String) {
     (proxy, through)
 }
 
+mod nobody_is_refused_while_nobody_can_count {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn postgres() {
+        let world = World::on(TestDb::postgres().await).await;
+        let (proxy, url) = through_proxy(world.db.url()).await;
+        let limited = world
+            .server()
+            .set("database_url", &url)
+            .set("rate_limit_per_min", "2");
+        let server = limited.start().await;
+        let ask = async || server.api.get("/providers/sample-oauth").await.status;
+        assert_eq!((ask().await, ask().await, ask().await), (200, 200, 429));
+        proxy.cut();
+        until("/ready to say so", async || {
+            (server.api.ready().await == 503).then_some(())
+        })
+        .await;
+        assert_eq!(
+            ask().await,
+            429,
+            "what is known of the window is known without the database"
+        );
+        world.clock.advance(Duration::from_mins(1));
+        for _ in 0..4 {
+            assert_eq!(ask().await, 200);
+        }
+        proxy.mend();
+        until("/ready to say so", async || {
+            (server.api.ready().await == 200).then_some(())
+        })
+        .await;
+        world.clock.advance(Duration::from_secs(1));
+        assert_eq!((ask().await, ask().await, ask().await), (200, 200, 429));
+        server.finish().await;
+    }
+}
+
 /// Imports until it is answered 503, then everything acknowledged so far.
 async fn import_until_refused(server: &TestServer) -> Vec<String> {
     let mut acknowledged = Vec::new();
@@ -324,7 +363,13 @@ mod a_database_that_turns_read_only {
                 "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = {on}', current_database()); END $$"
             );
             let done = store
-                .write(move |tx| Box::pin(async move { tx.query(&sql, &[]).await.map(|_| ()) }))
+                .write(move |tx| {
+                    Box::pin(async move {
+                        // The pool may give a connection made since the database turned read-only.
+                        tx.query("SET TRANSACTION READ WRITE", &[]).await?;
+                        tx.query(&sql, &[]).await.map(|_| ())
+                    })
+                })
                 .await;
             done.unwrap_or_else(|error: DbError| panic!("{error}"));
             execute(&store, "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").await;

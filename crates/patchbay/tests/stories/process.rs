@@ -6,15 +6,13 @@ use patchbay_ambient::Ambient;
 use patchbay_sample::{Gate, HookAnswer};
 use patchbay_store::testing::{TEST_KEY, TestDb};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 
+use crate::common::collector::collector;
 use crate::common::process::Process;
 use crate::common::{Client, DEV_KEY, World, until};
 
 /// The variables under which a process serves this world, in real time.
-fn variables<'a>(world: &World) -> BTreeMap<&'a str, String> {
+pub(crate) fn variables<'a>(world: &World) -> BTreeMap<&'a str, String> {
     BTreeMap::from([
         ("PATCHBAY_LISTEN", "127.0.0.1:0".to_owned()),
         ("PATCHBAY_DATABASE_URL", world.db.url().to_owned()),
@@ -288,47 +286,4 @@ async fn the_demonstration_starts_by_itself() {
     assert!(folder.path().join("patchbay-data/demo/patchbay.db").exists());
     demo.signal("TERM");
     assert_eq!(demo.ended().await.code(), Some(0), "{}", demo.stderr());
-}
-
-/// An OTLP receiver: every request whole, head and body.
-async fn collector() -> (String, mpsc::UnboundedReceiver<Vec<u8>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let (posts, received) = mpsc::unbounded_channel();
-    let tasks = Ambient::system().tasks;
-    let inner = tasks.clone();
-    tasks.spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            inner.spawn(collect(stream, posts.clone()));
-        }
-    });
-    (url, received)
-}
-
-async fn collect(mut stream: TcpStream, posts: mpsc::UnboundedSender<Vec<u8>>) {
-    let mut seen = Vec::new();
-    loop {
-        while let Some(end) = whole(&seen) {
-            posts.send(seen.drain(..end).collect()).unwrap_or_default();
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                .await;
-        }
-        if stream.read_buf(&mut seen).await.unwrap_or(0) == 0 {
-            return;
-        }
-    }
-}
-
-/// Where the first request ends, if all of it is there.
-fn whole(seen: &[u8]) -> Option<usize> {
-    let head = seen.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let text = String::from_utf8_lossy(&seen[..head]).to_lowercase();
-    let length = text
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"))?
-        .trim()
-        .parse::<usize>()
-        .ok()?;
-    (seen.len() >= head + length).then_some(head + length)
 }

@@ -145,7 +145,7 @@ patchbay_store::both_backends! {
 
     async fn the_connect_ui_may_live_elsewhere(db: TestDb) {
         let world = World::on(db).await;
-        let server = world.server().set("connect_ui_url", "https://connect-ui.example.com/a").start().await;
+        let server = world.server().set("connect_ui_url", "https://connect-ui.example.com/a?b=c#d").start().await;
         let made = server.api.post("/connect/sessions", &json!({"tags": {}})).await.expect(201);
         let link = made["data"]["connect_link"].as_str().unwrap();
         assert!(link.starts_with("https://connect-ui.example.com/a/?session_token="), "{link}");
@@ -164,7 +164,7 @@ patchbay_store::both_backends! {
         })
         .await;
         assert_eq!(look["theme"]["dark"]["primary"], "#112233");
-        assert_eq!(look["theme"]["light"]["primary"], "#00B2E3");
+        assert_eq!(look["theme"]["light"]["primary"], "#14746f");
         assert_eq!(look["showWatermark"], false);
         server.finish().await;
     }
@@ -277,10 +277,11 @@ patchbay_store::both_backends! {
             answer.text.contains("patchbay_webhook_attempts_total{outcome=\"delivered\"}").then_some(answer.text)
         })
         .await;
-        // What the page promises; rows are purged by the hour, which has not passed.
+        // What the page promises; rows are purged by the hour and keys tested by the day, which have not passed.
         let page = include_str!("../../../../docs/operate/observability.md");
         let promised = page.lines().filter_map(|line| line.strip_prefix("| `patchbay_")?.split('`').next());
-        for metric in promised.filter(|metric| *metric != "purged_rows_total") {
+        let by_the_day = ["purged_rows_total", "credential_tests_total"];
+        for metric in promised.filter(|metric| !by_the_day.contains(metric)) {
             let typed = format!("# TYPE patchbay_{metric} ");
             assert!(text.contains(&typed), "{typed}: {text}");
             assert!(text.contains(&format!("# HELP patchbay_{metric} ")), "{metric} is described: {text}");
@@ -288,6 +289,15 @@ patchbay_store::both_backends! {
         let requests = "patchbay_http_requests_total{method=\"POST\",route=\"/connections\",status=\"2xx\"}";
         assert!(text.contains(requests), "{text}");
         assert!(!text.contains("c1"), "no ids in labels: {text}");
+        for (method, path) in [("GET", "/nowhere/1"), ("GET", "/nowhere/2"), ("PUT", "/connections"), ("LINK", "/x")] {
+            assert!(server.api.request(method, path).send().await.status >= 404);
+        }
+        let text = server.api.anonymous().get("/metrics").await.text;
+        for counted in ["method=\"GET\"", "method=\"PUT\"", "method=\"other\""] {
+            let line = format!("patchbay_http_requests_total{{{counted},route=\"unmatched\",status=\"4xx\"}} ");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+        assert!(!text.contains("nowhere"), "no paths in labels: {text}");
         server.finish().await;
     }
 }

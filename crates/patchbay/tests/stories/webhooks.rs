@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchbay_sample::{Gate, HookAnswer};
+use patchbay_sample::{Gate, HookAnswer, Received};
 use serde_json::{Value, json};
 
 use crate::common::{DEV_KEY, World, assert_signed, until};
@@ -14,6 +14,20 @@ const WAITS: [u64; 13] = [
 
 fn broken(status: u16, retry_after: Option<u32>) -> HookAnswer {
     HookAnswer::Status { status, retry_after }
+}
+
+/// What `webhook-signature` holds.
+fn standard_signatures(received: &Received) -> Vec<String> {
+    let header = received.headers["webhook-signature"].to_str().unwrap();
+    header.split(' ').map(str::to_owned).collect()
+}
+
+/// What it must hold for a key.
+fn standard(received: &Received, key: &str) -> String {
+    let header = |name: &str| received.headers[name].to_str().unwrap();
+    let at = header("webhook-timestamp").parse().unwrap();
+    let body = std::str::from_utf8(&received.body).unwrap();
+    patchbay_webhooks::sign::sign([&key.into()], header("webhook-id"), at, body).standard
 }
 
 fn attempts(row: &Value) -> u64 {
@@ -190,6 +204,56 @@ patchbay_store::both_backends! {
         let server = world.server().start().await;
         server.import_key("c2", &json!({})).await;
         assert_signed(&world.webhook("main", 2).await.0, key);
+        server.finish().await;
+    }
+
+    async fn the_old_signing_key_is_valid_for_a_day_or_until_the_operator_ends_it(db: TestDb) {
+        let world = World::on(db).await;
+        let server = world.server().start().await;
+        server.integrations().await;
+        let path = "/environment/webhook-signing-key/rotate";
+        let rotated = server.api.post(path, &json!({})).await.expect(200);
+        let second = rotated["data"]["webhook_signing_key"].as_str().unwrap();
+        server.import_key("c1", &json!({})).await;
+        let received = world.webhook("main", 1).await.0;
+        assert_signed(&received, second);
+        assert_eq!(standard_signatures(&received), [standard(&received, second), standard(&received, DEV_KEY)]);
+        let refused = server.api.post(path, &json!({})).await;
+        refused.fails(409, "multiple_webhook_signing_keys");
+        let said = server.operator.fails("env rotate-signing-key dev").await;
+        assert!(said.contains("--now"), "{said}");
+
+        world.clock.advance(Duration::from_hours(24));
+        server.import_key("c2", &json!({})).await;
+        let received = world.webhook("main", 2).await.0;
+        assert_eq!(standard_signatures(&received), [standard(&received, second)]);
+        server.api.post(path, &json!({})).await.expect(200);
+        let ended = server.operator.json("env rotate-signing-key dev --now --json").await;
+        assert_eq!(ended["previous_valid_until"], json!(null));
+        let key = ended["signing_key"].as_str().unwrap().to_owned();
+        // The command's change arrives by a notice.
+        let mut count = 2;
+        until("the new key to sign alone", async || {
+            count += 1;
+            server.import_key(&format!("c{count}"), &json!({})).await;
+            let received = world.webhook("main", count).await.0;
+            (standard_signatures(&received) == [standard(&received, &key)]).then_some(())
+        })
+        .await;
+        server.finish().await;
+    }
+
+    async fn no_grace_is_no_grace(db: TestDb) {
+        let world = World::on(db).await;
+        let server = world.server().set("webhook_signing_key_grace", "0s").start().await;
+        server.integrations().await;
+        let path = "/environment/webhook-signing-key/rotate";
+        server.api.post(path, &json!({})).await.expect(200);
+        let rotated = server.api.post(path, &json!({})).await.expect(200);
+        server.import_key("c1", &json!({})).await;
+        let received = world.webhook("main", 1).await.0;
+        let key = rotated["data"]["webhook_signing_key"].as_str().unwrap();
+        assert_eq!(standard_signatures(&received), [standard(&received, key)]);
         server.finish().await;
     }
 

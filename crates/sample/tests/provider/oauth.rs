@@ -427,6 +427,105 @@ async fn token_requests_wait_at_gates_until_released() {
 }
 
 #[tokio::test]
+async fn each_client_is_treated_as_it_is_switched() {
+    let world = World::new().await;
+    let spoilt = json!({
+        "secret": "spoilt-secret",
+        "behaviours": {"refresh_token": {"next_failures": [{"kind": "html", "status": 200}, {"kind": "garbage"}]}},
+    });
+    let path = "/admin/clients/spoilt";
+    assert_eq!(world.get(path, &[]).await.status, StatusCode::NOT_FOUND);
+    let put = world.send(Method::PUT, path, &[], spoilt.to_string()).await;
+    assert_eq!(put.status, StatusCode::NO_CONTENT);
+
+    let (own, usual) = (
+        world.sample.issue_to("spoilt", "read"),
+        world.sample.issue("read"),
+    );
+    let ask = async |refresh: &Value, secret: &str| {
+        let refresh = refresh["refresh_token"].as_str().unwrap();
+        let body = format!(
+            "grant_type=refresh_token&refresh_token={refresh}&client_id=spoilt&client_secret={secret}"
+        );
+        let kind = [("content-type", "application/x-www-form-urlencoded")];
+        world.send(Method::POST, "/oauth/token", &kind, body).await
+    };
+    assert_eq!(
+        world.refresh(&usual).await.status,
+        StatusCode::OK,
+        "others are served"
+    );
+    let page = ask(&own, "spoilt-secret").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(
+        page.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/html")
+    );
+    let garbage = ask(&own, "spoilt-secret").await;
+    assert_eq!(garbage.status, StatusCode::OK);
+    assert!(serde_json::from_slice::<Value>(&garbage.body).is_err());
+    // A wrong secret says nothing about whose fault anything is.
+    assert_eq!(ask(&own, "wrong").await.error(), "401 invalid_client");
+    assert_eq!(
+        ask(&usual, "spoilt-secret").await.error(),
+        "400 invalid_grant",
+        "another client's token"
+    );
+    assert_eq!(ask(&own, "spoilt-secret").await.status, StatusCode::OK);
+
+    let seen = world.get(path, &[]).await.json();
+    let outcomes: Vec<_> = seen["token_requests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["outcome"])
+        .collect();
+    assert_eq!(
+        outcomes,
+        ["html", "garbage", "invalid_client", "invalid_grant", "ok"]
+    );
+    assert_eq!(world.sample.requests_of("spoilt").len(), 5);
+
+    world
+        .sample
+        .behave_to("spoilt", |behaviours| behaviours.clock_skew_seconds = 61);
+    assert_eq!(
+        world.whoami(&own).await,
+        StatusCode::UNAUTHORIZED,
+        "the skew is the client's own too"
+    );
+    assert_eq!(world.whoami(&world.sample.issue("read")).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_slow_answer_comes_and_a_hanging_one_does_not() {
+    let world = World::new().await;
+    world.sample.fail_next(
+        Grant::ClientCredentials,
+        [Failure::Slow { seconds: 10 }, Failure::Hang],
+    );
+    for comes in [true, false] {
+        let seen = world.sample.counts().token_client_credentials;
+        let mut asking = std::pin::pin!(world.token(&[("grant_type", "client_credentials")]));
+        tokio::select! {
+            _ = &mut asking => panic!("not yet"),
+            _ = world.sample.wait_for(|counts| counts.token_client_credentials > seen) => {}
+        }
+        for _ in 0..100 {
+            world.clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+        if comes {
+            assert_eq!(asking.await.status, StatusCode::OK);
+        } else {
+            assert!(futures_util::poll!(&mut asking).is_pending());
+        }
+    }
+}
+
+#[tokio::test]
 async fn revocation_expiry_and_skew_take_tokens_away() {
     let world = World::new().await;
     let tokens = world.connect().await;

@@ -3,7 +3,7 @@
 //! A page must cost the same with a thousand connections as with a million, on both databases and whatever their
 //! statistics say. So the statement itself says how to go about it: one or more *streams*, each an index walked
 //! newest first whose entries are checked against all other filters, merged and cut to the page; only the page's
-//! rows are then joined with what the answer shows. The stream is chosen here:
+//! rows are then looked up whole. The stream is chosen here:
 //!
 //! 1. an exact connection id,
 //! 2. an end-user id (its tag, and the deprecated row),
@@ -21,10 +21,17 @@
 #[cfg(test)]
 mod plans;
 
-use patchbay_types::connections::{ConnectionFilter, ConnectionSummary};
-use patchbay_types::{ConnectionRowId, EnvironmentId, IntegrationId};
+use std::cmp::{Ordering, Reverse};
+use std::collections::HashMap;
 
-use super::{CHUNK, read_error};
+use patchbay_types::connections::{ConnectionError, ConnectionFilter, ConnectionSummary};
+use patchbay_types::{
+    ConnectionId, ConnectionRowId, EndUserId, EnvironmentId, IntegrationId, IntegrationKey, JsonMap,
+    ProviderName, Tags, Timestamp,
+};
+
+use super::CHUNK;
+use super::rows::read_error;
 use crate::columns::{Binds, Columns, padded, search_pattern, text};
 use crate::db::{DbError, Dialect, Row, Tx, Value};
 use crate::end_users;
@@ -158,16 +165,36 @@ impl Query<'_> {
         let mut binds = Binds::default();
         let sql = self.sql(tx.dialect(), choice, &mut binds);
         let rows = tx.query(&sql, binds.values()).await?;
-        let mut page: Vec<ConnectionSummary> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let id: ConnectionRowId = row.get(0)?;
-            if page.last().is_none_or(|last| last.id != id) {
-                page.push(read(row)?);
-            }
+        let mut found: Vec<Found> = rows.iter().map(Found::read).collect::<Result<_, _>>()?;
+        // Nearly in order already; the statement's own sorting would carry every column through it.
+        found.sort_by(Found::newest_first);
+        let integrations = distinct(found.iter().map(|row| row.integration));
+        let integrations = integrations_of(tx, &integrations).await?;
+        let end_users = distinct(found.iter().filter_map(|row| row.end_user));
+        let end_users = end_users::find_all(tx, &end_users).await?;
+
+        let mut page: Vec<ConnectionSummary> = Vec::with_capacity(found.len());
+        for row in found {
             // A connection with several failures comes in as many rows, one after the other.
-            if let Some(last) = page.last_mut() {
-                last.errors.extend(read_error(&mut Columns::at(row, ERROR))?);
+            if let Some(last) = page.last_mut().filter(|last| last.id == row.id) {
+                last.errors.extend(row.error);
+                continue;
             }
+            // Gone meanwhile: Postgres shows each statement the latest.
+            let Some((integration_key, provider)) = integrations.get(&row.integration) else {
+                continue;
+            };
+            page.push(ConnectionSummary {
+                id: row.id,
+                connection_id: row.connection_id,
+                integration_key: integration_key.clone(),
+                provider: provider.clone(),
+                errors: row.error.into_iter().collect(),
+                end_user: row.end_user.and_then(|id| end_users.get(&id)).cloned(),
+                tags: row.tags,
+                metadata: row.metadata,
+                created_at: row.created_at,
+            });
         }
         Ok(page)
     }
@@ -203,14 +230,12 @@ impl Query<'_> {
             Dialect::Sqlite => "connection c",
             Dialect::Postgres => "LATERAL (SELECT * FROM connection r WHERE r.id = k.id LIMIT 1) c",
         };
+        // What many rows have in common is read apart, once.
         format!(
-            "SELECT c.id, c.connection_id, i.unique_key, i.provider, c.tags, c.metadata, c.created_at, {}, \
-               x.kind, x.log_id \
-             FROM ({page}) k CROSS JOIN {connection} CROSS JOIN integration i \
-             LEFT JOIN end_user u ON u.id = c.end_user LEFT JOIN connection_error x ON x.connection = c.id \
-             WHERE c.id = k.id AND i.id = c.integration_id \
-             ORDER BY k.created_at DESC, k.id DESC, x.kind, x.subject",
-            end_users::COLUMNS
+            "SELECT c.id, c.connection_id, c.integration_id, c.end_user, c.tags, c.metadata, c.created_at, \
+               x.kind, x.log_id, x.subject \
+             FROM ({page}) k CROSS JOIN {connection} LEFT JOIN connection_error x ON x.connection = c.id \
+             WHERE c.id = k.id"
         )
     }
 
@@ -442,22 +467,68 @@ async fn rarest_tag(
     Ok(rarest)
 }
 
-/// Where the end user's columns begin.
-const END_USER: usize = 7;
-/// Where the failure's columns begin.
-const ERROR: usize = END_USER + end_users::COLUMN_COUNT;
+/// The keys and providers of integrations.
+async fn integrations_of(
+    tx: &mut Tx,
+    ids: &[IntegrationId],
+) -> Result<HashMap<IntegrationId, (IntegrationKey, ProviderName)>, DbError> {
+    let mut found = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(CHUNK) {
+        let mut binds = Binds::default();
+        let list = binds.list(padded(ids).copied());
+        let sql = format!("SELECT id, unique_key, provider FROM integration WHERE id IN ({list})");
+        for row in tx.query(&sql, binds.values()).await? {
+            found.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
+        }
+    }
+    Ok(found)
+}
 
-fn read(row: &Row) -> Result<ConnectionSummary, DbError> {
-    let mut columns = Columns::of(row);
-    Ok(ConnectionSummary {
-        id: columns.next()?,
-        connection_id: columns.next()?,
-        integration_key: columns.next()?,
-        provider: columns.next()?,
-        tags: columns.json()?,
-        metadata: columns.json_opt()?,
-        created_at: columns.next()?,
-        end_user: end_users::read_joined(&mut Columns::at(row, END_USER))?,
-        errors: Vec::new(),
-    })
+fn distinct<T: Ord>(ids: impl Iterator<Item = T>) -> Vec<T> {
+    let mut ids: Vec<T> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// A row of the page, with one failure at most.
+#[derive(Debug)]
+struct Found {
+    id: ConnectionRowId,
+    connection_id: ConnectionId,
+    integration: IntegrationId,
+    end_user: Option<EndUserId>,
+    tags: Tags,
+    metadata: Option<JsonMap>,
+    created_at: Timestamp,
+    error: Option<ConnectionError>,
+    subject: Option<String>,
+}
+
+impl Found {
+    fn read(row: &Row) -> Result<Self, DbError> {
+        let mut columns = Columns::of(row);
+        Ok(Self {
+            id: columns.next()?,
+            connection_id: columns.next()?,
+            integration: columns.next()?,
+            end_user: columns.next()?,
+            tags: columns.json()?,
+            metadata: columns.json_opt()?,
+            created_at: columns.next()?,
+            error: read_error(&mut columns)?,
+            subject: columns.next()?,
+        })
+    }
+
+    fn newest_first(&self, other: &Self) -> Ordering {
+        let age = |row: &Self| Reverse((row.created_at, row.id));
+        age(self).cmp(&age(other)).then_with(|| {
+            let (mine, theirs) = (self.error.as_ref(), other.error.as_ref());
+            let by_kind = mine
+                .map(|error| &error.kind)
+                .cmp(&theirs.map(|error| &error.kind));
+            by_kind.then_with(|| self.subject.cmp(&other.subject))
+        })
+    }
 }

@@ -8,9 +8,11 @@ use patchbay_types::{
     Timestamp,
 };
 
-use super::{Seal, close_error, merged, open_credentials, open_error};
+use super::rows::{Seal, open_credentials};
+use super::write::merged;
+use super::{close_error, open_error};
 use crate::columns::{Binds, Columns, for_update, open_json, params, seal_json, seal_secret};
-use crate::db::{DbError, Tx};
+use crate::db::{DbError, Row, Tx};
 
 /// What became of the answer to a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,7 @@ pub async fn save_refreshed(
         format!("last_fetched_at = {at}, last_refresh_success = {at}, updated_at = {at}"),
         "last_refresh_failure = NULL, refresh_cause = NULL, refresh_attempts = 0, refresh_exhausted = 0"
             .to_owned(),
+        format!("refresh_not_before = {}", binds.bind(refreshed.not_before)),
         "generation = generation + 1".to_owned(),
     ];
     if let Some(old) = stored.refresh_token()
@@ -145,8 +148,9 @@ pub async fn save_refresh_failure(
     let now = tx.now();
     if matches!(failure.weight, FailureWeight::CoolDown | FailureWeight::Uncounted) {
         tx.execute(
-            "UPDATE connection SET last_refresh_failure = $2, refresh_cause = $3 WHERE id = $1",
-            &params![id, now, failure.cause.as_str()],
+            "UPDATE connection SET last_refresh_failure = $2, refresh_cause = $3, refresh_not_before = $4
+             WHERE id = $1",
+            &params![id, now, failure.cause.as_str(), failure.not_before],
         )
         .await?;
         let opened = failure.weight == FailureWeight::Uncounted
@@ -168,9 +172,16 @@ pub async fn save_refresh_failure(
     let exhausted = was_exhausted || attempts >= MAX_REFRESH_ATTEMPTS;
     tx.execute(
         "UPDATE connection SET last_refresh_failure = $2, last_refresh_success = NULL, refresh_cause = $3,
-           refresh_attempts = $4, refresh_exhausted = $5
+           refresh_attempts = $4, refresh_exhausted = $5, refresh_not_before = $6
          WHERE id = $1",
-        &params![id, now, failure.cause.as_str(), attempts, exhausted],
+        &params![
+            id,
+            now,
+            failure.cause.as_str(),
+            attempts,
+            exhausted,
+            failure.not_before
+        ],
     )
     .await?;
     let opened = open_error(tx, id, "auth", "", &failure.operation_id).await?;
@@ -181,7 +192,42 @@ pub async fn save_refresh_failure(
     })
 }
 
-/// A connection nobody has read for a while.
+/// What became of a test that was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestSaved {
+    /// It is stored.
+    Saved {
+        /// An active `auth` failure ended with it.
+        recovered: bool,
+    },
+    /// The credentials were replaced, or the connection deleted, since. Nothing was written.
+    Lost,
+}
+
+/// Records that the credentials of `generation` passed a test: failures and counters go, the next look is at `next`.
+pub async fn save_tested(
+    tx: &mut Tx,
+    id: ConnectionRowId,
+    generation: i64,
+    next: Option<Timestamp>,
+) -> Result<TestSaved, DbError> {
+    let saved = tx
+        .execute(
+            "UPDATE connection SET credentials_expires_at = $3, last_refresh_success = $4,
+               last_refresh_failure = NULL, refresh_cause = NULL, refresh_attempts = 0, refresh_exhausted = 0,
+               refresh_not_before = NULL
+             WHERE id = $1 AND generation = $2 AND deleted_at IS NULL",
+            &params![id, generation, next, tx.now()],
+        )
+        .await?;
+    if saved == 0 {
+        return Ok(TestSaved::Lost);
+    }
+    let recovered = close_error(tx, id, "auth", "").await?;
+    Ok(TestSaved::Saved { recovered })
+}
+
+/// A connection that the background looks after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaleConnection {
     /// Row.
@@ -194,7 +240,7 @@ pub struct StaleConnection {
     pub provider: ProviderName,
     /// Public id.
     pub connection_id: ConnectionId,
-    /// Last credential read.
+    /// Last credential read; when it was made, in pages that do not go by that.
     pub last_fetched_at: Timestamp,
 }
 
@@ -238,19 +284,73 @@ pub async fn stale_page(
             &params![before, after.last_fetched_at, after.id, limit],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            let mut columns = Columns::of(row);
-            Ok(StaleConnection {
-                id: columns.next()?,
-                environment_id: columns.next()?,
-                integration_key: columns.next()?,
-                provider: columns.next()?,
-                connection_id: columns.next()?,
-                last_fetched_at: columns.next()?,
-            })
-        })
-        .collect()
+    rows.iter().map(read_stale).collect()
+}
+
+/// A page of the live connections of one provider whose credentials were last renewed before `before`, or failed to be
+/// since, and that are not given up: in the order of their rows, after `after`.
+pub async fn unrefreshed_page(
+    tx: &mut Tx,
+    provider: &str,
+    before: Timestamp,
+    after: ConnectionRowId,
+    limit: u32,
+) -> Result<Vec<StaleConnection>, DbError> {
+    let rows = tx
+        .query(
+            "SELECT c.id, c.environment_id, i.unique_key, i.provider, c.connection_id, c.created_at
+             FROM connection c JOIN integration i ON i.id = c.integration_id
+             WHERE i.provider = $1 AND c.deleted_at IS NULL AND c.refresh_exhausted = 0 AND c.id > $2
+               AND (c.last_refresh_success IS NULL OR c.last_refresh_success < $3)
+             ORDER BY c.id LIMIT $4",
+            &params![provider, after, before, limit],
+        )
+        .await?;
+    rows.iter().map(read_stale).collect()
+}
+
+/// Live connections of an environment whose `auth` failure began, or was last told again, before `before`.
+pub async fn failing_page(
+    tx: &mut Tx,
+    environment: EnvironmentId,
+    before: Timestamp,
+    limit: u32,
+) -> Result<Vec<ConnectionRowId>, DbError> {
+    let rows = tx
+        .query(
+            "SELECT c.id FROM connection_error x JOIN connection c ON c.id = x.connection
+             WHERE c.environment_id = $1 AND c.deleted_at IS NULL AND x.kind = 'auth' AND x.subject = ''
+               AND COALESCE(x.reminded_at, x.created_at) <= $2
+             ORDER BY c.id LIMIT $3",
+            &params![environment, before, limit],
+        )
+        .await?;
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Notes that the product is told now again of a failure last told of before `before`. Whether it was to be told, and
+/// not by somebody else meanwhile.
+pub async fn remember_reminder(tx: &mut Tx, id: ConnectionRowId, before: Timestamp) -> Result<bool, DbError> {
+    let noted = tx
+        .execute(
+            "UPDATE connection_error SET reminded_at = $2
+             WHERE connection = $1 AND kind = 'auth' AND subject = '' AND COALESCE(reminded_at, created_at) <= $3",
+            &params![id, tx.now(), before],
+        )
+        .await?;
+    Ok(noted > 0)
+}
+
+fn read_stale(row: &Row) -> Result<StaleConnection, DbError> {
+    let mut columns = Columns::of(row);
+    Ok(StaleConnection {
+        id: columns.next()?,
+        environment_id: columns.next()?,
+        integration_key: columns.next()?,
+        provider: columns.next()?,
+        connection_id: columns.next()?,
+        last_fetched_at: columns.next()?,
+    })
 }
 
 /// Forgets previous refresh tokens whose grace period is over, at most `limit`. How many.

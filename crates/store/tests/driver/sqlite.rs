@@ -178,3 +178,22 @@ async fn what_was_acknowledged_is_there_when_opened_again() {
     let store = db.store().await;
     assert_eq!(ids(&store).await, [1]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_go_to_a_deleted_or_replaced_file_is_not_acknowledged() {
+    let db = TestDb::sqlite().await;
+    let store = db.store().await;
+    scratch(&store).await;
+    add(&store, 1).await.unwrap();
+    let path = store.path().unwrap().to_owned();
+    let aside = path.with_extension("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    let refused = add(&store, 2).await;
+    assert!(matches!(&refused, Err(DbError::Unavailable(_))), "{refused:?}");
+    std::fs::write(&path, "another file").unwrap();
+    assert!(add(&store, 3).await.is_err());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    add(&store, 4).await.unwrap();
+    assert_eq!(ids(&store).await, [1, 4]);
+}

@@ -242,8 +242,8 @@ story! {
         let (merged, missing) = commit!(world, |tx| {
             let changes = object(json!({"b": 2, "c": 3}));
             (
-                connections::merge_connection_config(tx, row, &changes).await?,
-                connections::merge_connection_config(tx, patchbay_types::ConnectionRowId(999), &changes).await?,
+                connections::change_connection_config(tx, row, &changes, &[]).await?,
+                connections::change_connection_config(tx, patchbay_types::ConnectionRowId(999), &changes, &[]).await?,
             )
         });
         assert_eq!(merged, Some(object(json!({"a": 1, "b": 2, "c": 3}))));

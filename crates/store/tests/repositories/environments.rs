@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use patchbay_store::{environments, integrations};
 use patchbay_types::environments::{EnvironmentSettings, OtlpHeader, WebhookSettings};
 use patchbay_types::{EnvironmentId, Secret};
@@ -45,6 +47,45 @@ story! {
         for planted in ["planted-hmac-key", "planted-header", "planted-fresh-key"] {
             assert!(!stored.contains(planted), "{planted} is stored in clear");
         }
+    }
+
+    async fn a_rotated_signing_key_is_kept_for_its_grace_period_and_rotated_again_only_after_it(world) {
+        let environment = world.environment("dev").await;
+        let (id, first) = (environment.id, environment.signing_key);
+        let ends = world.now() + Duration::from_mins(1);
+        let found = commit!(world, |tx| {
+            assert!(environments::rotate_signing_key(tx, id, &Secret::new("planted-second"), ends).await?);
+            assert!(!environments::rotate_signing_key(tx, id, &Secret::new("third"), ends).await?);
+            environments::find(tx, id).await?.unwrap()
+        });
+        let (second, now) = (Secret::new("planted-second"), world.now());
+        assert_eq!(found.signing_keys(now).collect::<Vec<_>>(), [&second, &first]);
+        assert_eq!(found.signing_keys(ends).collect::<Vec<_>>(), [&second]);
+        assert!(!world.dump("environment").await.contains("planted-second"));
+
+        world.clock.advance(Duration::from_mins(1));
+        let (rotated, forgotten, found) = commit!(world, |tx| {
+            let later = tx.now() + Duration::from_mins(1);
+            let rotated = environments::rotate_signing_key(tx, id, &Secret::new("third"), later).await?;
+            let forgotten = environments::forget_expired_signing_keys(tx, 10).await?;
+            (rotated, forgotten, environments::find(tx, id).await?.unwrap())
+        });
+        assert_eq!((rotated, forgotten), (true, 0));
+        assert_eq!(found.previous_signing_key.unwrap().key, second);
+
+        world.clock.advance(Duration::from_mins(1));
+        let (forgotten, found) = commit!(world, |tx| {
+            let forgotten = environments::forget_expired_signing_keys(tx, 10).await?;
+            (forgotten, environments::find(tx, id).await?.unwrap())
+        });
+        assert_eq!((forgotten, found.previous_signing_key), (1, None));
+        let found = commit!(world, |tx| {
+            let ends = tx.now() + Duration::from_mins(1);
+            environments::rotate_signing_key(tx, id, &Secret::new("fourth"), ends).await?;
+            environments::set_signing_key(tx, id, &Secret::new("fifth")).await?;
+            environments::find(tx, id).await?.unwrap()
+        });
+        assert_eq!((found.signing_key.expose(), found.previous_signing_key), ("fifth", None));
     }
 
     async fn a_name_is_unique_among_the_living_only(world) {

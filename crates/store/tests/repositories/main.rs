@@ -10,6 +10,7 @@ mod environments;
 mod integrations;
 mod leases;
 mod operations;
+mod provider_steps;
 mod refreshes;
 mod retention;
 mod sessions;

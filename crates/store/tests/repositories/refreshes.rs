@@ -5,7 +5,7 @@ use patchbay_store::refreshes;
 use patchbay_types::connections::{
     Connection, ConnectionUpsert, FailureWeight, RefreshCause, RefreshFailure, RefreshedCredentials,
 };
-use patchbay_types::refreshes::{RefreshEvent, RefreshIntent};
+use patchbay_types::refreshes::{RefreshEvent, RefreshIntent, RefreshReason};
 use patchbay_types::{ConnectionRowId, Credentials, JsonMap, OperationId, Secret};
 use serde_json::json;
 
@@ -39,6 +39,7 @@ fn refreshed(world: &World, access: &str, refresh: Option<&str>) -> RefreshedCre
         credentials_expires_at: Some(world.now() + Duration::from_hours(1)),
         connection_config: JsonMap::new(),
         previous_until: world.now() + DAY,
+        not_before: None,
     }
 }
 
@@ -58,6 +59,7 @@ async fn fail(world: &World, id: ConnectionRowId, generation: i64, weight: Failu
         cause: RefreshCause::ProviderDown,
         operation_id: OperationId("op".into()),
         weight,
+        not_before: None,
     };
     commit!(world, |tx| {
         connections::save_refresh_failure(tx, id, generation, &failure).await?
@@ -230,7 +232,7 @@ story! {
         let id = setup(&world).await.id;
         let event = |n: u32| RefreshEvent {
             at: world.now() + Duration::from_secs(n.into()),
-            reason: "forced".to_owned(),
+            reason: RefreshReason::Forced,
             success: n.is_multiple_of(2),
             cause: (!n.is_multiple_of(2)).then_some(RefreshCause::RefreshInterrupted),
             detail: Some(format!("try {n}")),

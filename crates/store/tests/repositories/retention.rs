@@ -3,8 +3,8 @@ use std::time::Duration;
 use patchbay_store::db::Dialect;
 use patchbay_store::retention::{self, Retention};
 use patchbay_store::{
-    api_keys, auth_attempts, connect_sessions, connections, deliveries, end_users, environments,
-    integrations, leases, operations, refreshes,
+    api_keys, auth_attempts, auth_outcomes, connect_sessions, connections, deliveries, end_users,
+    environments, integrations, leases, operations, refreshes,
 };
 use patchbay_types::api_keys::NewApiKey;
 use patchbay_types::auth_attempts::AuthAttempt;
@@ -13,7 +13,7 @@ use patchbay_types::connections::{Change, ConnectionPatch};
 use patchbay_types::deliveries::{Delivery, DeliveryStatus};
 use patchbay_types::end_users::EndUserInput;
 use patchbay_types::operations::{Message, Operation, OperationState};
-use patchbay_types::refreshes::RefreshEvent;
+use patchbay_types::refreshes::{RefreshEvent, RefreshReason};
 use patchbay_types::{AuthAttemptId, AuthMode, DeliveryId, EnvironmentId, OperationId, ScopeSet, Timestamp};
 
 use crate::world::{World, commit, hash, story};
@@ -88,6 +88,7 @@ story! {
             client_override: std::collections::BTreeMap::new(),
             connect_session: None,
             ws_client_id: None,
+            connect_ui: None,
             operation_id: None,
             created_at: now,
         };
@@ -120,11 +121,16 @@ story! {
             at: now,
         };
         let event =
-            RefreshEvent { at: now, reason: "forced".into(), success: true, cause: None, detail: None };
+            RefreshEvent { at: now, reason: RefreshReason::Forced, success: true, cause: None, detail: None };
         let user = |id: &str| EndUserInput { id: id.into(), email: None, display_name: None, tags: None };
         commit!(world, |tx| {
             auth_attempts::put(tx, &AuthAttemptId("s".into()), &attempt).await?;
-            connect_sessions::create(tx, &session).await?;
+            let session = connect_sessions::create(tx, &session).await?;
+            for outcome in ["first", "last"] {
+                auth_outcomes::put(tx, session.id, "a", outcome).await?;
+            }
+            assert_eq!(auth_outcomes::find(tx, session.id, "a").await?.as_deref(), Some("last"));
+            assert_eq!(auth_outcomes::find(tx, session.id, "b").await?, None);
             operations::insert(tx, &operation).await?;
             operations::append_messages(tx, &[message]).await?;
             let all = [
@@ -151,6 +157,7 @@ story! {
         world.clock.advance(3 * DAY);
         sweep_all(&world, 1).await;
         assert_eq!(world.count("SELECT COUNT(*) FROM auth_attempt").await, 0);
+        assert_eq!(world.count("SELECT COUNT(*) FROM auth_outcome").await, 0);
         assert_eq!(world.count("SELECT COUNT(*) FROM connect_session").await, 0);
         assert_eq!(world.count("SELECT COUNT(*) FROM delivery").await, 3);
         world.clock.advance(13 * DAY);

@@ -83,6 +83,7 @@ story! {
             client_override: BTreeMap::new(),
             connect_session: None,
             ws_client_id: Some("ws".to_owned()),
+            connect_ui: None,
             operation_id: None,
             created_at: world.now(),
         };

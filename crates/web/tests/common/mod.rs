@@ -36,7 +36,7 @@ use patchbay_types::connect_sessions::ConnectSessionSpec;
 use patchbay_types::connections::{ConnectionFilter, ConnectionSummary};
 use patchbay_types::environments::EnvironmentSettings;
 use patchbay_types::{AccountId, AuthMode, EnvironmentName, IntegrationKey, JsonMap, ScopeSet, Tags};
-use patchbay_web::{Demo, Observed, Options};
+use patchbay_web::{ConnectUiOptions, Demo, Observed, Options};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -166,6 +166,18 @@ pub(crate) struct Setup {
     pub(crate) public_url: &'static str,
     pub(crate) demo: bool,
     pub(crate) per_minute: u32,
+    /// Of the Connect UI: an API it may be pointed at, and a site that may embed it.
+    pub(crate) elsewhere: Option<(&'static str, &'static str)>,
+}
+
+impl Setup {
+    fn connect_ui(&self) -> ConnectUiOptions {
+        let given = self.elsewhere;
+        ConnectUiOptions {
+            api_urls: given.iter().map(|(api, _)| api.parse().unwrap()).collect(),
+            frame_ancestors: given.iter().map(|(_, site)| (*site).to_owned()).collect(),
+        }
+    }
 }
 
 impl Default for Setup {
@@ -175,6 +187,7 @@ impl Default for Setup {
             public_url: "http://localhost:3003",
             demo: false,
             per_minute: 0,
+            elsewhere: None,
         }
     }
 }
@@ -216,7 +229,9 @@ impl World {
                 connect_url: "http://localhost:3003/connect-ui/".parse().unwrap(),
                 websockets_path: setup.websockets_path.to_owned(),
                 state_cookie: StateCookie::Required,
+                signing_key_grace: std::time::Duration::from_hours(24),
                 node: "test".to_owned(),
+                journal: patchbay_connections::journal::JournalSettings::default(),
             },
         );
         let account = api_keys::default_account(&context).await.unwrap();
@@ -235,9 +250,13 @@ impl World {
         let demo = setup.demo.then(|| Arc::new(demo(account, &dev, &sample)));
         let options = Options {
             limiter: Some(limiter.clone()),
+            connect_ui: setup.connect_ui(),
             demo,
+            websocket_limit: 100,
         };
         let mut endpoints = patchbay_web::routes(&context, options);
+        endpoints.extend(patchbay_api::connect_forms::routes(&context));
+        endpoints.extend(patchbay_api::auth_outcomes::routes(&context));
         endpoints.extend(authorize_forms::routes(&context));
         let service = Service::new(
             endpoints,

@@ -69,6 +69,11 @@ impl Postgres {
         }
         let pooled = match pool::is_pooled(&pool).await {
             Ok(pooled) => pooled,
+            // Says which server, for whoever mistyped its name.
+            Err(DbError::Unavailable(cause)) => {
+                let server = url::address(&target.config);
+                return Ok(Err(DbError::unavailable(format!("{server}: {cause}"))));
+            }
             Err(error) => return Ok(Err(error)),
         };
         if pooled {

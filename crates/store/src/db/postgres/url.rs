@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::Config;
+use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A parsed URL.
@@ -18,6 +19,20 @@ pub(super) struct Target {
     pub(super) config: Config,
     pub(super) tls: MakeRustlsConnect,
     pub(super) unnamed: bool,
+}
+
+/// Where a configuration leads, without user and password.
+pub(super) fn address(config: &Config) -> String {
+    let ports = config.get_ports();
+    let place = |(index, host): (usize, &Host)| {
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(folder) => format!("{}:{port}", folder.display()),
+        }
+    };
+    let places: Vec<String> = config.get_hosts().iter().enumerate().map(place).collect();
+    format!("PostgreSQL at {}", places.join(", "))
 }
 
 /// Parses `postgres://…`. Beside the driver's parameters it takes

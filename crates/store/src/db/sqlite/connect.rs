@@ -2,6 +2,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::DbError;
@@ -32,6 +33,10 @@ pub(crate) fn connect(path: &Path, role: Role) -> Result<Connection, DbError> {
         Err(error) => Err(match failure(&error, None) {
             // Says which file is not a database.
             DbError::Internal(cause) => DbError::internal(format!("{}: {cause}", path.display())),
+            DbError::Unavailable(cause) => DbError::unavailable(format!(
+                "{}: {cause} (the file and its directory must be writable)",
+                path.display()
+            )),
             other => other,
         }),
     }
@@ -49,6 +54,9 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, DbError> {
 
 fn configure(connection: &Connection, role: Role) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
+    // Plans do not look at bound values. Otherwise SQLite, when built with STAT4, prepares a cached statement anew
+    // whenever a value it once looked at is bound again.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "memory")?;

@@ -59,9 +59,9 @@ impl Sqlite {
                 read::run(session, &queue);
             })?);
         }
-        let (queue, shared) = (Arc::clone(&writes), Arc::clone(&context));
+        let (queue, shared, file) = (Arc::clone(&writes), Arc::clone(&context), path.to_owned());
         threads.push(spawn("sqlite-write".to_owned(), move || {
-            write::run(first, &queue, &shared);
+            write::run(first, &queue, &shared, &file);
         })?);
         Ok(Self {
             path: path.to_owned(),

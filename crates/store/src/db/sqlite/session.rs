@@ -217,6 +217,9 @@ pub(crate) fn failure(error: &rusqlite::Error, connection: Option<&Connection>) 
         | ErrorCode::PermissionDenied
         | ErrorCode::FileLockingProtocolFailed
         | ErrorCode::OperationInterrupted => DbError::unavailable(error.to_string()),
+        ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => DbError::internal(format!(
+            "{error}; it is damaged or no database at all: restore a backup"
+        )),
         _ => DbError::internal(error.to_string()),
     }
 }

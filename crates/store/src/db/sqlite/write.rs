@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,11 +111,15 @@ where
 }
 
 /// The body of the writer thread.
-pub(super) fn run(mut session: Box<Session>, queue: &Queue<Item>, context: &Context) {
+pub(super) fn run(mut session: Box<Session>, queue: &Queue<Item>, context: &Context, path: &Path) {
+    let place = Place {
+        path,
+        opened: identity(path),
+    };
     let mut seen = data_version(&session);
     loop {
         match queue.pop(WATCH) {
-            Popped::Item(Item::Call(call)) => session = batch(session, call, queue, context),
+            Popped::Item(Item::Call(call)) => session = batch(session, call, queue, context, &place),
             Popped::Item(Item::Maintain) => maintain(&session),
             Popped::Idle => {}
             Popped::Closed => break,
@@ -128,12 +133,46 @@ pub(super) fn run(mut session: Box<Session>, queue: &Queue<Item>, context: &Cont
     maintain(&session);
 }
 
+/// The database file as it was opened.
+struct Place<'p> {
+    path: &'p Path,
+    opened: Option<(u64, u64)>,
+}
+
+impl Place<'_> {
+    /// An open file outlives its name: what is committed to one that was deleted or replaced is lost with the process,
+    /// so it must not be acknowledged.
+    fn check(&self) -> Result<(), DbError> {
+        if self.opened.is_none() || identity(self.path) == self.opened {
+            return Ok(());
+        }
+        Err(DbError::unavailable(format!(
+            "{}: the file was deleted or replaced while it was in use; put it back, or restart",
+            self.path.display()
+        )))
+    }
+}
+
+/// What tells a file from another of its name, where the system says.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<(u64, u64)> {
+    None
+}
+
 /// One outer transaction for `first` and whatever else is waiting.
 fn batch(
     mut session: Box<Session>,
     first: Box<dyn Call>,
     queue: &Queue<Item>,
     context: &Context,
+    place: &Place<'_>,
 ) -> Box<Session> {
     let begun = context.ambient.now();
     if let Err(error) = session.command("BEGIN IMMEDIATE") {
@@ -162,10 +201,13 @@ fn batch(
         }
         next = more(queue, &kept, begun, context);
     }
-    let fate = session.command("COMMIT").map_err(|error| {
-        undo(&session);
-        cause(&error)
-    });
+    let fate = place
+        .check()
+        .and_then(|()| session.command("COMMIT"))
+        .map_err(|error| {
+            undo(&session);
+            cause(&error)
+        });
     if fate.is_ok() && !kept.is_empty() {
         context.count_commit(kept.len() as u64);
     }

@@ -1,0 +1,443 @@
+//! The life of one connection, as far as the provider sees it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use http::Method;
+use patchbay_auth::driver::{
+    self, Applicant, ExchangeInput, HandshakeInput, MintInput, Occasion, RenewInput,
+};
+use patchbay_auth::oauth2::authorize::{AuthorizeInput, authorize};
+use patchbay_auth::request::{self, Subject, Wanted};
+use patchbay_auth::verification::{Candidate, verify};
+use patchbay_auth::{forms, modes, tba};
+use patchbay_catalog::Provider;
+use patchbay_types::{AuthMode, Credentials, JsonMap};
+use serde_json::Value;
+use url::Url;
+
+use crate::fake::Fake;
+use crate::inputs::Inputs;
+
+const CALLBACK: &str = "https://connect.example.com/oauth/callback";
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+/// A part of the story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Where the browser is sent.
+    Authorize,
+    /// How the first credentials are had.
+    Obtain,
+    /// How they are renewed.
+    Renew,
+    /// How they are tested.
+    Verify,
+    /// A call of the product.
+    Call,
+}
+
+#[derive(Debug)]
+pub(crate) struct Story {
+    title: String,
+    mode: AuthMode,
+    /// Names of query parameters the definition puts secrets into.
+    secret_query: Vec<String>,
+    /// The definition says that a refresh presents no token.
+    refreshes_with_nothing: bool,
+    tells: Vec<(Part, Told)>,
+}
+
+#[derive(Debug)]
+enum Told {
+    Sent(Exchange),
+    /// It did not come to that: why, in our words.
+    Not(String),
+}
+
+impl Story {
+    pub(crate) async fn tell(fake: &Fake, provider: &Provider, original: &Provider) -> Self {
+        let mode = provider.definition.auth_mode;
+        let mut story = Self {
+            title: provider.name.clone(),
+            mode,
+            secret_query: declared_queries(provider),
+            refreshes_with_nothing: provider.wire.get("token_client").is_some_and(|client| {
+                client.pointer("/refresh/with").and_then(Value::as_str) == Some("nothing")
+            }),
+            tells: Vec::new(),
+        };
+        if let Err(not_built) = modes::require_built(mode) {
+            story.not(Part::Obtain, not_built);
+            return story;
+        }
+        fake.be(provider);
+        let mut inputs = Inputs::of(fake, provider);
+        let Some(credentials) = story.obtain(fake, provider, &mut inputs).await else {
+            return story;
+        };
+        story.renew(fake, provider, &mut inputs, &credentials).await;
+        story.verify(fake, provider, &inputs, &credentials).await;
+        // The call is only built, not sent: with the unchanged definition and unchanged values.
+        inputs.config = back(fake, &inputs.config);
+        for value in inputs.secrets.custom.values_mut() {
+            *value = fake.lead_back(value.expose()).into();
+        }
+        story.call(fake, original, &inputs, &credentials);
+        story
+    }
+
+    async fn obtain(&mut self, fake: &Fake, provider: &Provider, inputs: &mut Inputs) -> Option<Credentials> {
+        let ambient = fake.ambient();
+        let client = fake.client();
+        let definition = &provider.definition;
+        let no_override = BTreeMap::new();
+        let made = match definition.auth_mode {
+            AuthMode::None => return Some(Credentials::None {}),
+            AuthMode::ApiKey => forms::api_key(&inputs.credentials).map_err(|error| error.to_string()),
+            AuthMode::Basic => forms::basic(&inputs.credentials).map_err(|error| error.to_string()),
+            AuthMode::Tba => tba::form(&inputs.credentials).map_err(|error| error.to_string()),
+            AuthMode::OAuth2 => {
+                let input = AuthorizeInput {
+                    provider,
+                    secrets: &inputs.secrets,
+                    connection_config: &inputs.config,
+                    authorization_params: &BTreeMap::new(),
+                    user_scopes: None,
+                    client_override: &no_override,
+                    state: "the-state",
+                    callback_url: CALLBACK,
+                };
+                let mut verifier = None;
+                // An app installed from the provider's side begins with the provider's webhook.
+                if !definition.is_outbound_installation {
+                    match authorize(&input, &ambient) {
+                        Ok(begun) => {
+                            self.sent(Part::Authorize, browse(fake, &begun.url));
+                            verifier = begun.code_verifier;
+                        }
+                        Err(error) => {
+                            self.not(Part::Authorize, error);
+                            return None;
+                        }
+                    }
+                }
+                let input = ExchangeInput {
+                    definition,
+                    secrets: &inputs.secrets,
+                    connection_config: &inputs.config,
+                    client_override: &no_override,
+                    code: "the-code",
+                    state: "the-state",
+                    code_verifier: verifier.as_ref(),
+                    callback_url: CALLBACK,
+                };
+                let exchanged = driver::exchange_code(&client, &input, &ambient).await;
+                exchanged
+                    .map(|exchanged| {
+                        inputs.config.extend(exchanged.token_metadata);
+                        exchanged.credentials
+                    })
+                    .map_err(|error| error.to_string())
+            }
+            AuthMode::OAuth1 => {
+                let input = HandshakeInput {
+                    definition,
+                    secrets: &inputs.secrets,
+                    connection_config: &inputs.config,
+                };
+                let callback = format!("{CALLBACK}?state=the-state");
+                match driver::request_token(&client, &input, &callback, &ambient).await {
+                    Err(error) => Err(error.to_string()),
+                    Ok(temporary) => driver::access_token(
+                        &client,
+                        &input,
+                        &temporary.token,
+                        &temporary.secret,
+                        "the-verifier",
+                        &ambient,
+                    )
+                    .await
+                    .map(Credentials::OAuth1)
+                    .map_err(|error| error.to_string()),
+                }
+            }
+            AuthMode::OAuth2Cc => match forms::client_credentials(&inputs.credentials) {
+                Err(error) => Err(error.to_string()),
+                Ok(form) => {
+                    let input = MintInput {
+                        definition,
+                        secrets: &inputs.secrets,
+                        connection_config: &inputs.config,
+                        authorization_params: &BTreeMap::new(),
+                        client_id: &form.client_id,
+                        client_secret: Some(&form.client_secret).filter(|secret| !secret.is_empty()),
+                        client_certificate: None,
+                        client_private_key: form.client_private_key.as_ref(),
+                    };
+                    let minted = driver::mint_client_credentials(&client, &input, &ambient).await;
+                    minted
+                        .map(|minted| {
+                            inputs.config.extend(minted.config_updates);
+                            minted.credentials
+                        })
+                        .map_err(|error| error.to_string())
+                }
+            },
+            _ => {
+                let applicant = Applicant {
+                    definition,
+                    secrets: &inputs.secrets,
+                    connection_config: &inputs.config,
+                    fields: &inputs.credentials,
+                    assertion_option: &inputs.assertion,
+                    occasion: Occasion::First,
+                };
+                let obtained = driver::obtain(&client, &applicant, &ambient).await;
+                obtained
+                    .map(|obtained| {
+                        inputs.config.extend(obtained.config_updates);
+                        obtained.credentials
+                    })
+                    .map_err(|error| error.to_string())
+            }
+        };
+        self.asked(Part::Obtain, fake);
+        match made {
+            Ok(credentials) => Some(credentials),
+            Err(error) => {
+                self.not(Part::Obtain, fake.lead_back(&error));
+                None
+            }
+        }
+    }
+
+    async fn renew(
+        &mut self,
+        fake: &Fake,
+        provider: &Provider,
+        inputs: &mut Inputs,
+        credentials: &Credentials,
+    ) {
+        if modes::mode(self.mode).renewal != modes::Renewal::Refresh {
+            return;
+        }
+        let input = RenewInput {
+            definition: &provider.definition,
+            secrets: &inputs.secrets,
+            credentials,
+            connection_config: &inputs.config,
+            callback_url: CALLBACK,
+        };
+        let renewed = driver::renew(&fake.client(), &input, &fake.ambient()).await;
+        self.asked(Part::Renew, fake);
+        if let Err(error) = renewed {
+            self.not(Part::Renew, fake.lead_back(&error.to_string()));
+        }
+    }
+
+    async fn verify(&mut self, fake: &Fake, provider: &Provider, inputs: &Inputs, credentials: &Credentials) {
+        let candidate = Candidate {
+            definition: &provider.definition,
+            secrets: &inputs.secrets,
+            credentials,
+            connection_config: &inputs.config,
+        };
+        let verified = verify(&fake.client(), &candidate, &fake.ambient()).await;
+        self.asked(Part::Verify, fake);
+        if let Err(error) = verified {
+            self.not(Part::Verify, fake.lead_back(&error.to_string()));
+        }
+    }
+
+    fn call(&mut self, fake: &Fake, provider: &Provider, inputs: &Inputs, credentials: &Credentials) {
+        let subject = Subject {
+            definition: &provider.definition,
+            secrets: &inputs.secrets,
+            credentials,
+            connection_config: &inputs.config,
+            connection_id: "the-connection",
+            metadata: None,
+        };
+        let wanted = Wanted {
+            method: &Method::GET,
+            endpoint: "/things?page=1",
+            base_url_override: provider
+                .definition
+                .proxy
+                .base_url
+                .is_none()
+                .then_some("https://the-host.example.com"),
+            templates: &[],
+            headers: &[],
+            content_type: None,
+            body: &[],
+        };
+        match request::build(&subject, &wanted, &fake.ambient()) {
+            Ok(built) => {
+                let mut headers: Vec<(String, String)> = built
+                    .headers
+                    .iter()
+                    .map(|header| {
+                        let value = String::from_utf8_lossy(header.value.as_bytes()).into_owned();
+                        (header.name.to_string(), value)
+                    })
+                    .collect();
+                headers.sort();
+                let exchange = Exchange {
+                    method: "GET".to_owned(),
+                    url: built.url.into(),
+                    headers,
+                    body: String::new(),
+                };
+                self.sent(Part::Call, fake.tidy(exchange));
+            }
+            Err(error) => self.not(Part::Call, error),
+        }
+    }
+
+    fn asked(&mut self, part: Part, fake: &Fake) {
+        for exchange in fake.take() {
+            self.sent(part, exchange);
+        }
+    }
+
+    fn sent(&mut self, part: Part, exchange: Exchange) {
+        self.tells.push((part, Told::Sent(exchange)));
+    }
+
+    fn not(&mut self, part: Part, why: impl fmt::Display) {
+        self.tells.push((part, Told::Not(why.to_string())));
+    }
+
+    /// What no provider's story may have in it.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut renewals = 0;
+        for (part, told) in &self.tells {
+            let exchange = match told {
+                Told::Sent(exchange) => exchange,
+                Told::Not(why) => {
+                    faults.push(format!("{part:?} comes to nothing: {why}"));
+                    continue;
+                }
+            };
+            let everything = exchange.everything();
+            if everything.contains("${") || everything.contains("%24%7B") {
+                faults.push(format!("{part:?} sends a placeholder without its value"));
+            }
+            if !exchange.url.starts_with("https://") {
+                faults.push(format!("{part:?} goes to {}", exchange.url));
+            }
+            let url = Url::parse(&exchange.url).unwrap();
+            for (name, value) in url.query_pairs() {
+                let secret = ["the-client-secret", "the-access-token", "the-refresh-token"]
+                    .iter()
+                    .any(|secret| value.contains(secret));
+                if secret && !self.secret_query.iter().any(|declared| *declared == name) {
+                    faults.push(format!("{part:?} has a secret in query parameter {name}"));
+                }
+            }
+            if *part == Part::Renew {
+                renewals += 1;
+                if matches!(self.mode, AuthMode::OAuth2 | AuthMode::McpOAuth2)
+                    && renewals == 1
+                    && !everything.contains("the-refresh-token")
+                    && !everything.contains("the-access-token")
+                    && !everything.contains("client_credentials")
+                    && !self.refreshes_with_nothing
+                {
+                    faults.push("a refresh presents nothing that could be refreshed".to_owned());
+                }
+            }
+        }
+        let calls = |wanted: Part| self.tells.iter().filter(|(part, _)| *part == wanted).count();
+        if self.mode == AuthMode::OAuth2Cc && calls(Part::Renew) == 0 {
+            faults.push("a token is never minted again".to_owned());
+        }
+        faults
+    }
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {}", self.title, self.mode)?;
+        for (part, told) in &self.tells {
+            match told {
+                Told::Not(why) => writeln!(f, "\n{part:?}: {why}")?,
+                Told::Sent(exchange) => {
+                    let (address, query) = exchange.url.split_once('?').unwrap_or((&exchange.url, ""));
+                    writeln!(f, "\n{part:?}: {} {address}", exchange.method)?;
+                    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+                        writeln!(f, "    ? {}", pair)?;
+                    }
+                    for (name, value) in &exchange.headers {
+                        writeln!(f, "    {name}: {}", value)?;
+                    }
+                    let form = exchange.headers.iter().any(|(name, value)| {
+                        name == "content-type" && value.contains("x-www-form-urlencoded")
+                    });
+                    let pieces: Vec<&str> = if form {
+                        exchange.body.split('&').collect()
+                    } else {
+                        exchange.body.lines().collect()
+                    };
+                    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                        writeln!(f, "    > {}", piece)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Query parameters the definition puts values into, of calls and of token requests.
+fn declared_queries(provider: &Provider) -> Vec<String> {
+    fn within(value: &Value, is_query: bool, names: &mut Vec<String>) {
+        let Value::Object(object) = value else { return };
+        let is_query = is_query || object.get("body_format").and_then(Value::as_str) == Some("query");
+        for (key, value) in object {
+            match (key.as_str(), value) {
+                ("query", Value::Object(query)) => names.extend(query.keys().cloned()),
+                ("params", Value::Object(params)) if is_query => names.extend(params.keys().cloned()),
+                _ => within(value, is_query, names),
+            }
+        }
+        if is_query {
+            names.extend(["client_id", "client_secret"].map(str::to_owned));
+        }
+    }
+    let mut names = Vec::new();
+    within(&Value::Object(provider.wire.clone()), false, &mut names);
+    names
+}
+
+/// Where a browser is sent, as a request.
+fn browse(fake: &Fake, url: &Url) -> Exchange {
+    Exchange {
+        method: "GET".to_owned(),
+        url: fake.lead_back(url.as_str()),
+        headers: Vec::new(),
+        body: String::new(),
+    }
+}
+
+fn back(fake: &Fake, config: &JsonMap) -> JsonMap {
+    let turn = |value: &Value| match value {
+        Value::String(text) => fake.lead_back(text).into(),
+        other => other.clone(),
+    };
+    config
+        .iter()
+        .map(|(name, value)| (name.clone(), turn(value)))
+        .collect()
+}

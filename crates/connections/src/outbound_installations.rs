@@ -1,0 +1,65 @@
+//! `POST /auth/oauth-outbound`: a connection that waits for an app to be installed from the provider's side
+//! (auth-flows §14). [`crate::inbound_events`] completes it.
+
+use std::sync::Arc;
+
+use patchbay_types::connect_sessions::ConnectSession;
+use patchbay_types::connections::{Change, ConnectionUpsert};
+use patchbay_types::credentials::OAuth2;
+use patchbay_types::{AuthMode, Credentials};
+
+use crate::admission::{Admission, Refusal, Wish, admit};
+use crate::connections::{Announce, NewConnection, expiry_to_check, store_and};
+use crate::context::Context;
+use crate::inbound_events::is_outbound;
+use crate::submissions::{SubmitError, Submitted};
+
+/// Makes the connection. Nothing is announced before it works.
+pub async fn begin(
+    context: &Arc<Context>,
+    session: ConnectSession,
+    wish: Wish,
+) -> Result<Submitted, SubmitError> {
+    let admission = admit(context, session, wish, |mode| mode == AuthMode::OAuth2).await?;
+    let definition = &admission.provider.definition;
+    if !is_outbound(definition) {
+        return Err(Refusal::WrongMode(admission.mode()).into());
+    }
+    let credentials = Credentials::OAuth2(OAuth2::default());
+    let mut connection_config = admission.connection_config.clone();
+    connection_config.insert("pending".to_owned(), true.into());
+    let session = &admission.session;
+    if let Some(operation) = &session.operation_id {
+        connection_config.insert("pendingLog".to_owned(), operation.0.clone().into());
+    }
+    let stored = store_and(
+        context,
+        &admission.environment,
+        NewConnection {
+            auth_mode: admission.mode(),
+            upsert: ConnectionUpsert {
+                integration_id: admission.integration.id,
+                connection_id: admission.connection_id.clone(),
+                credentials_expires_at: expiry_to_check(&credentials, context.ambient.now()),
+                credentials,
+                connection_config,
+                metadata: Change::Keep,
+                tags: Admission::tags(session),
+                webhook_url_override: Admission::webhook_url_override(session),
+                end_user: Change::Keep,
+            },
+            end_user: session
+                .spec
+                .end_user
+                .clone()
+                .map(|user| (user, session.spec.organization.clone())),
+            operation: None,
+        },
+        Announce::Nothing,
+    )
+    .await?;
+    Ok(Submitted {
+        provider_config_key: stored.integration_key.to_string(),
+        connection_id: stored.connection_id.to_string(),
+    })
+}
