@@ -12,11 +12,10 @@ use patchbay_catalog::forms::{FieldError, Group};
 use patchbay_connections::Context;
 use patchbay_connections::admission::{Refusal, Wish};
 use patchbay_connections::connections::ConnectionError;
-use patchbay_connections::integrations;
 use patchbay_connections::outbound_installations;
 use patchbay_connections::submissions::{self, SubmitError};
 use patchbay_types::connect_sessions::ConnectSession;
-use patchbay_types::{AuthMode, JsonMap, Secret};
+use patchbay_types::{JsonMap, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -319,11 +318,10 @@ pub(crate) fn not_obtained_codes() -> Vec<&'static Code> {
     codes
 }
 
-static REFUSALS: [&Code; 6] = [
+static REFUSALS: [&Code; 5] = [
     &codes::UNKNOWN_PROVIDER_CONFIG,
     &codes::UNKNOWN_PROVIDER_TEMPLATE,
     &codes::INVALID_AUTH_MODE,
-    &codes::AUTH_MODE_NOT_SUPPORTED,
     &codes::INTEGRATION_NOT_ALLOWED,
     &codes::INVALID_CONNECTION,
 ];
@@ -423,7 +421,6 @@ pub fn refusal_error(refusal: Refusal, unknown: StatusCode) -> ApiError {
         }
         Refusal::Store(error) => return error.into(),
         Refusal::WrongMode(_) => &codes::INVALID_AUTH_MODE,
-        Refusal::NotBuilt(_) => &codes::AUTH_MODE_NOT_SUPPORTED,
         Refusal::NotAllowed => &codes::INTEGRATION_NOT_ALLOWED,
         Refusal::ConnectionGone => &codes::INVALID_CONNECTION,
     };
@@ -450,39 +447,4 @@ async fn outbound(context: Arc<Context>, call: Call<ByKey, JsonMap, Empty>) -> R
         provider_config_key: made.provider_config_key,
         connection_id: made.connection_id,
     })
-}
-
-fn refused(context: &Arc<Context>, path: &'static str, mode: AuthMode) -> Endpoint {
-    Route::post(path)
-        .tag("authorization")
-        .summary("Not built yet: refuses")
-        .auth(Auth::Query)
-        .params::<ByKey>(by_key())
-        .query::<JsonMap>(browser_query())
-        .responds::<Connected>(200)
-        .errors(&REFUSALS)
-        .handler(&(Arc::clone(context), mode), refuse)
-}
-
-/// The checks of a form up to the mode, so that a wrong call is told what is wrong with it.
-async fn refuse(
-    (context, mode): (Arc<Context>, AuthMode),
-    call: Call<ByKey, JsonMap, Empty>,
-) -> Result<Reply, ApiError> {
-    let session = session_for(call.principal()?, &call.params.key, &call.query)?;
-    let found = integrations::get(&context, session.environment_id, &call.params.key).await?;
-    let refusal = match found {
-        None => Refusal::UnknownIntegration,
-        Some(integration) => match context.catalogue.get(integration.provider.as_str()) {
-            None => Refusal::UnknownProvider,
-            Some(provider) if provider.definition.auth_mode != mode => {
-                Refusal::WrongMode(provider.definition.auth_mode)
-            }
-            Some(_) => {
-                let message = format!("This version of Patchbay cannot connect with auth mode {mode} yet");
-                return Err(ApiError::new(&codes::AUTH_MODE_NOT_SUPPORTED).message(message));
-            }
-        },
-    };
-    Err(refusal_error(refusal, StatusCode::NOT_FOUND))
 }

@@ -83,7 +83,6 @@ codes! {
     SERVER_ERROR "server_error" [500, 400, 424, 502] "Patchbay could not do it; the message or the logs say why.";
     GENERIC_ERROR_SUPPORT "generic_error_support" [500] "Something unexpected went wrong; `payload` is the reference under which it was logged.";
     SERVICE_UNAVAILABLE "service_unavailable" [503] "What this needs is not available right now: try again.";
-    FEATURE_NOT_BUILT "feature_not_built" [501] "This build of Patchbay does not offer it yet.";
 
     UNKNOWN_ENVIRONMENT "unknown_environment" [404] "No environment has this UUID.";
     FEATURE_DISABLED "feature_disabled" [404] "It needs a setting that this server does not have.";
@@ -119,7 +118,6 @@ codes! {
     UNKNOWN_OAUTH_TYPE "unknown_oauth_type" [400] "Connections of this auth mode cannot be imported.";
 
     INVALID_AUTH_MODE "invalid_auth_mode" [400] "The integration's provider uses another way to authorize.";
-    AUTH_MODE_NOT_SUPPORTED "auth_mode_not_supported" [400, 501] "This build of Patchbay cannot authorize with this mode yet.";
     INTEGRATION_NOT_ALLOWED "integration_not_allowed" [400] "The connect session is limited to other integrations.";
     INVALID_CONNECTION "invalid_connection" [400] "The connection the session is bound to does not fit this integration.";
     MISSING_HMAC "missing_hmac" [400] "The environment demands an `hmac` from callers with a public key.";

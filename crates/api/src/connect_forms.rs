@@ -68,8 +68,6 @@ struct Shown {
     /// The end user installs the app at the provider, whose webhook completes the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     installation: Option<&'static str>,
-    /// Whether this server can connect with the mode.
-    supported: bool,
     /// Whether the connection exists and is authorized again.
     is_reconnecting: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,7 +113,6 @@ fn shown(context: &Context, found: ConnectForm, is_reconnecting: bool) -> Shown 
         via,
         path: format!("{route}/{}", found.integration.unique_key),
         installation: outbound.then_some("outbound"),
-        supported: mode.built,
         is_reconnecting,
         docs_url: found.docs_url,
         external_id: found.external_id,

@@ -19,8 +19,8 @@ use patchbay_types::{ConnectionId, IntegrationKey, JsonMap, Tags, Timestamp, tim
 use serde::Deserialize;
 use serde_json::json;
 
-use self::import::{ImportBody, import, import_body};
 pub(crate) use self::import::names_an_account;
+use self::import::{ImportBody, import, import_body};
 pub(crate) use self::shape::{EndUser, Shown, Success};
 use self::shape::{List, Listed, Reveal, shown};
 use crate::codes;

@@ -30,7 +30,8 @@ use crate::oauth2::token::Second;
 use crate::obtain::{Conversation, Turn};
 use crate::request::{self, BuildError, Subject, Wanted};
 use crate::{
-    app, aws_sigv4, bill, client_credentials, introspection, mcp, oauth2, renewal, signed_tokens, two_step, wsse,
+    app, aws_sigv4, bill, client_credentials, introspection, mcp, oauth2, renewal, signed_tokens, two_step,
+    wsse,
 };
 
 /// Longest a token endpoint is waited for, redirects and body included. Whoever holds a lease over a renewal holds

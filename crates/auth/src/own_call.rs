@@ -61,12 +61,12 @@ pub(crate) fn assemble(
     let injected = request::injected_body(subject, call.method, ambient).unwrap_or_default();
     let (body, kind) = match call.body {
         OwnBody::None if injected.is_empty() => (Vec::new(), None),
-        OwnBody::None => json(Value::Object(injected)),
+        OwnBody::None => json(&Value::Object(injected)),
         OwnBody::Json(Value::Object(mut object)) => {
             object.extend(injected);
-            json(Value::Object(object))
+            json(&Value::Object(object))
         }
-        OwnBody::Json(other) => json(other),
+        OwnBody::Json(other) => json(&other),
         OwnBody::Form(mut fields) => {
             fields.extend(injected);
             let kind = "application/x-www-form-urlencoded";
@@ -127,6 +127,6 @@ pub(crate) fn assemble(
     Ok(request)
 }
 
-fn json(value: Value) -> (Vec<u8>, Option<&'static str>) {
+fn json(value: &Value) -> (Vec<u8>, Option<&'static str>) {
     (value.to_string().into_bytes(), Some("application/json"))
 }

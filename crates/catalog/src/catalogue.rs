@@ -223,6 +223,9 @@ impl CatalogueHandle {
     /// Replaces the definitions set while the server runs, all of them. Reads files, as [`Self::reload`] does.
     pub fn set_stored(&self, definitions: Vec<StoredDefinition>) -> (Reloaded, Vec<Finding>) {
         let mut stored = self.lock();
+        if **stored == *definitions {
+            return (Reloaded::Unchanged, Vec::new());
+        }
         *stored = definitions.into();
         self.rebuild(&stored)
     }

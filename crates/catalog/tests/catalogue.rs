@@ -294,6 +294,7 @@ fn what_is_set_while_running_lies_over_the_files() {
     );
 
     assert_eq!(handle.set_stored(vec![varied.clone()]).0, Reloaded::Swapped);
+    assert_eq!(handle.set_stored(vec![varied.clone()]).0, Reloaded::Unchanged);
     assert_eq!(handle.get("a").unwrap().definition.display_name, "A, corrected");
     assert_eq!(handle.as_shipped("a").unwrap().definition.display_name, "A1");
     write(

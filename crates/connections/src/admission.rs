@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use patchbay_auth::modes::{self, ModeNotBuilt};
 use patchbay_catalog::forms::{FieldError, Form, FormContext, Submission as Values};
 use patchbay_catalog::{Definition, Provider};
 use patchbay_store::db::DbError;
@@ -51,9 +50,6 @@ pub enum Refusal {
     /// The provider does not authenticate this way.
     #[error("this provider authenticates by {0}, which this endpoint does not serve")]
     WrongMode(AuthMode),
-    /// The mode is not built yet.
-    #[error(transparent)]
-    NotBuilt(#[from] ModeNotBuilt),
     /// The session does not allow the integration.
     #[error("this session does not allow the integration")]
     NotAllowed,
@@ -164,7 +160,6 @@ pub(crate) async fn admit(
     if !serves(mode) {
         return Err(Refusal::WrongMode(mode));
     }
-    modes::require_built(mode)?;
     let allowed = session.spec.allowed_integrations.as_deref().unwrap_or_default();
     if !allowed.is_empty() && !allowed.contains(&integration.unique_key) {
         return Err(Refusal::NotAllowed);

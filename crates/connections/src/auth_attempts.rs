@@ -94,7 +94,6 @@ impl BeginError {
                 Refusal::UnknownIntegration => "provider_config_err",
                 Refusal::UnknownProvider => "unknown_config_key",
                 Refusal::WrongMode(_) => "auth_mode_err",
-                Refusal::NotBuilt(mode) => mode.code(),
                 Refusal::NotAllowed => "integration_not_allowed",
                 Refusal::ConnectionGone => "invalid_connection",
                 Refusal::Fields(_) => "url_param_err",

@@ -81,6 +81,7 @@ pub(crate) async fn announce(context: &Context, attempt: FailedAttempt, error_ty
                         .or(own_url),
                     error: Some((&error_type, &message)),
                     log: Some(&log),
+                    not_before: None,
                 };
                 enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await
             })

@@ -98,6 +98,7 @@ pub async fn with_fresh_jwt(
     let mut updates = JsonMap::new();
     updates.insert(JWT_TOKEN.to_owned(), jwt.expose().into());
     let (row, generation, name) = (connection.id, connection.generation, name_of(&connection));
+    let pause = connection.refresh.not_before;
     let changed = Changed::Connection(name.clone());
     let found = context
         .store
@@ -108,6 +109,7 @@ pub async fn with_fresh_jwt(
                     credentials,
                     connection_config: updates,
                     previous_until: now,
+                    not_before: pause,
                 };
                 // Whoever was faster has signed one as well.
                 connections::save_refreshed(tx, row, generation, &refreshed).await?;

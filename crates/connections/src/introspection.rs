@@ -94,9 +94,9 @@ async fn ask(context: &Arc<Context>, name: &ConnectionName, connection: &Connect
     let Some(provider) = context.catalogue.get(connection.provider.as_str()) else {
         return true;
     };
-    let integration = match crate::integrations::get(context, name.environment, &name.integration).await {
-        Ok(Some(integration)) => integration,
-        Ok(None) | Err(_) => return true,
+    let found = crate::integrations::get(context, name.environment, &name.integration).await;
+    let Ok(Some(integration)) = found else {
+        return true;
     };
     let input = driver::RenewInput {
         definition: &provider.definition,

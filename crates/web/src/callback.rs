@@ -7,7 +7,7 @@ use axum::body::Body;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use patchbay_api::cors::Cors;
-use patchbay_api::{ApiError, Auth, Call, Endpoint, Rate, Route, codes, query};
+use patchbay_api::{ApiError, Auth, Call, Endpoint, Rate, Route, query};
 use patchbay_connections::auth_attempts::{self, CallbackOutcome, CallbackQuery, Finished, PROVIDER_ERRORS};
 use serde::Serialize;
 use serde_json::Value;
@@ -235,12 +235,6 @@ fn forget_cookie(response: &mut Response<Body>, name: Option<&str>) {
     if let Some(spent) = spent {
         response.headers_mut().insert(header::SET_COOKIE, spent);
     }
-}
-
-/// Whether an app was installed or changed at the provider, and no popup of ours led there.
-fn is_change_elsewhere(params: &BTreeMap<String, String>) -> bool {
-    let action = params.get("setup_action").map(String::as_str);
-    matches!(action, Some("install" | "update")) || action.is_some() && params.contains_key("installation_id")
 }
 
 /// Whether an app was installed or changed at the provider, and no popup of ours led there.

@@ -108,9 +108,6 @@ impl From<BeginError> for Failure {
                 let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 page(kind, format!("{}.", all.join("; ")))
             }
-            BeginError::Refused(Refusal::NotBuilt(mode)) => {
-                page(codes::AUTH_MODE_NOT_SUPPORTED.name, mode.to_string())
-            }
             other => page(kind, other.to_string()),
         }
     }

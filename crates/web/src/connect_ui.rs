@@ -185,7 +185,7 @@ async fn document(site: Site, call: Call) -> Result<Response<Body>, ApiError> {
         scripts: FILES
             .iter()
             .map(|(name, _)| *name)
-            .filter(|name| name.ends_with(".js"))
+            .filter(|name| name.strip_suffix(".js").is_some())
             .collect(),
         language,
         theme: theme.as_deref().unwrap_or("system"),

@@ -117,17 +117,16 @@ impl Exporter {
         let stored = store
             .read(move |tx| Box::pin(async move { settings::get(tx, &place(id)).await }))
             .await?;
-        let after = match stored.as_deref().and_then(parse_cursor) {
-            Some(after) => after,
-            None => {
-                // What ended before the export was switched on is not sent.
-                let begin = EndCursor {
-                    ended_at: from,
-                    id: String::new(),
-                };
-                self.reached(id, begin.clone()).await?;
-                begin
-            }
+        let after = if let Some(after) = stored.as_deref().and_then(parse_cursor) {
+            after
+        } else {
+            // What ended before the export was switched on is not sent.
+            let begin = EndCursor {
+                ended_at: from,
+                id: String::new(),
+            };
+            self.reached(id, begin.clone()).await?;
+            begin
         };
         let batch = store
             .read(move |tx| {

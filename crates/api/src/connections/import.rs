@@ -210,11 +210,7 @@ enum Imported {
 }
 
 /// The credentials to store. OAuth imports keep what was submitted as `raw`.
-fn imported(
-    given: &JsonMap,
-    connection_config: &JsonMap,
-    auth_mode: AuthMode,
-) -> Result<Imported, ApiError> {
+fn imported(given: &JsonMap, connection_config: &JsonMap, auth_mode: AuthMode) -> Result<Imported, ApiError> {
     let mut object = given.clone();
     let kind = given.get("type").and_then(Value::as_str).unwrap_or_default();
     if kind != auth_mode.as_str() {
@@ -271,4 +267,3 @@ pub(crate) fn names_an_account(connection_config: &JsonMap) -> bool {
             _ => false,
         })
 }
-

@@ -1,6 +1,7 @@
 //! How connections look on the wire (api-core §9.1, §9.2).
 
 use patchbay_types::connections::{Connection, ConnectionSummary};
+use patchbay_types::credentials::Credentials;
 use patchbay_types::end_users::EndUserInput;
 use patchbay_types::{JsonMap, Tags, Timestamp, time};
 use schemars::JsonSchema;

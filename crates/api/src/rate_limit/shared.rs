@@ -104,13 +104,13 @@ impl SharedCounters {
         let (context, accounts) = (self.context.clone(), self.accounts.clone());
         let task = self.context.ambient.tasks.spawn(async move {
             let answer = rate_limits::allot(&context, bucket.to_string(), points, limit).await;
-            accounts.receive(bucket, points, answer, context.ambient.now());
+            accounts.receive(bucket, points, &answer, context.ambient.now());
         });
         let (context, accounts) = (self.context.clone(), self.accounts.clone());
         let ended = async move {
             if task.await.is_err() {
                 let answer = Err(DbError::internal("taking an allotment panicked"));
-                accounts.receive(bucket, points, answer, context.ambient.now());
+                accounts.receive(bucket, points, &answer, context.ambient.now());
             }
         };
         ended.boxed().shared()
@@ -147,8 +147,8 @@ impl Ledgers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn receive(&self, bucket: Bucket, asked: u32, answer: Result<Allotment, DbError>, now: Timestamp) {
-        if let Err(error) = &answer {
+    fn receive(&self, bucket: Bucket, asked: u32, answer: &Result<Allotment, DbError>, now: Timestamp) {
+        if let Err(error) = answer {
             tracing::warn!(%error, %bucket, "requests pass uncounted");
             self.pass_uncounted(bucket, now);
         }

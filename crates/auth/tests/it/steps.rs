@@ -314,6 +314,9 @@ fn requests(seen: &[Seen]) -> Vec<String> {
         .collect()
 }
 
+/// Provider, its credentials, the connection's configuration, what it answers; what it is asked, what is kept of it.
+type Case<'a> = (&'a str, Value, Value, Vec<Value>, Vec<String>, Value);
+
 #[tokio::test]
 async fn every_shipped_provider_learns_what_it_should_after_connecting() {
     let jwt = |claims: Value| {
@@ -339,7 +342,7 @@ async fn every_shipped_provider_learns_what_it_should_after_connecting() {
     let site = |id: &str, label: &str| json!({"cloudId": id, "baseUrl": format!("https://{label}.atlassian.net"), "accountId": "acc"});
     let mut tried = vec!["microsoft-teams-bot", "salesforce", "salesforce-sandbox"];
     #[rustfmt::skip]
-    let cases: Vec<(&str, Value, Value, Vec<Value>, Vec<String>, Value)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("adobe-umapi", cc.clone(), json!({}), vec![], vec![], json!({"clientId": "their-client"})),
         ("jira", usual(), json!({}), vec![sites(), me()],
             vec![resources.clone(), format!("{atlassian}/ex/jira/c1/rest/api/3/myself")], site("c1", "acme")),

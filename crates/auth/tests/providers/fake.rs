@@ -12,6 +12,7 @@ use axum::response::Response;
 use data_encoding::BASE64URL_NOPAD;
 use futures_util::future::BoxFuture;
 use patchbay_ambient::{Ambient, TestClock};
+use patchbay_catalog::definition::{Expect, JsonKind};
 use patchbay_catalog::{Catalogue, Provider};
 use patchbay_outbound::{Client, DnsFailure, Policy, PrivateNetworks, Resolve, Settings};
 use regress::Regex;
@@ -284,10 +285,9 @@ impl Fake {
             .verification
             .as_ref()
             .and_then(|v| v.expect.as_ref())
-            && let Some(path) = expect.get("json_path").and_then(Value::as_str)
+            && let Some(path) = &expect.json_path
         {
-            let value = expect.get("equals").cloned().unwrap_or_else(|| "yes".into());
-            wanted.insert(path.to_owned(), value);
+            wanted.insert(path.clone(), satisfying(expect));
         }
         if let Some(client) = provider.wire.get("token_client") {
             answers_of(client, &mut wanted);
@@ -409,6 +409,18 @@ fn replaced(pattern: &Regex, text: &str, with: impl Fn(&[&str]) -> String) -> St
     result
 }
 
+/// What a verification is content with.
+fn satisfying(expect: &Expect) -> Value {
+    match (&expect.equals, expect.kind) {
+        (Some(value), _) => value.clone(),
+        (None, Some(JsonKind::Array)) => json!(["yes"]),
+        (None, Some(JsonKind::Object)) => json!({"yes": true}),
+        (None, Some(JsonKind::Number)) => json!(1),
+        (None, Some(JsonKind::Boolean)) => json!(true),
+        (None, Some(JsonKind::String) | None) => json!("yes"),
+    }
+}
+
 /// Puts `value` at a dotted path, list positions included.
 fn set(target: &mut Value, path: &str, value: Value) {
     let steps: Vec<String> = path
@@ -445,10 +457,9 @@ fn set(target: &mut Value, path: &str, value: Value) {
 
 fn elements(value: &Value) -> String {
     match value {
-        Value::Object(object) => object
-            .iter()
-            .map(|(name, value)| format!("<{name}>{}</{name}>", elements(value)))
-            .collect(),
+        Value::Object(object) => object.iter().fold(String::new(), |text, (name, value)| {
+            text + "<" + name + ">" + &elements(value) + "</" + name + ">"
+        }),
         Value::Array(items) => items.iter().map(elements).collect(),
         Value::String(text) => text.clone(),
         other => other.to_string(),

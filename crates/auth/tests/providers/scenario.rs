@@ -75,10 +75,6 @@ impl Story {
             }),
             tells: Vec::new(),
         };
-        if let Err(not_built) = modes::require_built(mode) {
-            story.not(Part::Obtain, not_built);
-            return story;
-        }
         fake.be(provider);
         let mut inputs = Inputs::of(fake, provider);
         let Some(credentials) = story.obtain(fake, provider, &mut inputs).await else {
@@ -377,10 +373,10 @@ impl fmt::Display for Story {
                     let (address, query) = exchange.url.split_once('?').unwrap_or((&exchange.url, ""));
                     writeln!(f, "\n{part:?}: {} {address}", exchange.method)?;
                     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-                        writeln!(f, "    ? {}", pair)?;
+                        writeln!(f, "    ? {pair}")?;
                     }
                     for (name, value) in &exchange.headers {
-                        writeln!(f, "    {name}: {}", value)?;
+                        writeln!(f, "    {name}: {value}")?;
                     }
                     let form = exchange.headers.iter().any(|(name, value)| {
                         name == "content-type" && value.contains("x-www-form-urlencoded")
@@ -391,7 +387,7 @@ impl fmt::Display for Story {
                         exchange.body.lines().collect()
                     };
                     for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-                        writeln!(f, "    > {}", piece)?;
+                        writeln!(f, "    > {piece}")?;
                     }
                 }
             }

@@ -540,14 +540,12 @@ fn what_steps_fill_is_declared_by_that() {
 
 #[test]
 fn a_plain_reference_entry_gets_what_its_names_stand_for() {
-    let text = format!(
-        "facebook: {{display_name: F, auth_mode: OAUTH2, authorization_url: 'https://a.example', token_url: 'https://t.example'}}\n\
-         own: {{alias: facebook, token_client: null}}\n\
-         acme: {{display_name: A, auth_mode: NONE, post_connection_script: hubspotPostConnection, pre_connection_deletion_script: linearPreConnectionDeletion}}\n\
-         mine: {{display_name: A, auth_mode: NONE, post_connection_script: hubspotPostConnection, post_connection: []}}\n\
-         keyed: {{display_name: A, auth_mode: API_KEY, proxy: {{base_url: 'https://a.example'}}, credentials_verification_script: skioCredentialsVerification}}\n"
-    );
-    let (catalogue, findings) = crate::Catalogue::from_text("providers.yaml", &text);
+    let text = "facebook: {display_name: F, auth_mode: OAUTH2, authorization_url: 'https://a.example', token_url: 'https://t.example'}\n\
+         own: {alias: facebook, token_client: null}\n\
+         acme: {display_name: A, auth_mode: NONE, post_connection_script: hubspotPostConnection, pre_connection_deletion_script: linearPreConnectionDeletion}\n\
+         mine: {display_name: A, auth_mode: NONE, post_connection_script: hubspotPostConnection, post_connection: []}\n\
+         keyed: {display_name: A, auth_mode: API_KEY, proxy: {base_url: 'https://a.example'}, credentials_verification_script: skioCredentialsVerification}\n";
+    let (catalogue, findings) = crate::Catalogue::from_text("providers.yaml", text);
     assert!(
         findings.iter().all(|finding| finding.severity != Severity::Error),
         "{findings:?}"

@@ -130,7 +130,6 @@ impl World {
             end_user: None,
             webhook_url_override: Change::Keep,
             verification: Verification::Required,
-            assertion_option: JsonMap::new(),
         };
         connections::import(&self.node, &self.environment, &target, import)
             .await

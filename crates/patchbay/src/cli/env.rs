@@ -198,10 +198,11 @@ async fn rotate_signing_key(
         "Webhooks of {name} are signed with this key from now on:"
     ))?;
     out.line(key)?;
-    Ok(match valid_until {
-        Some(time) => out.line(format!("The old key is valid until {time} (UTC)."))?,
-        None => out.line("The old key is no longer valid.")?,
-    })
+    out.line(match valid_until {
+        Some(time) => format!("The old key is valid until {time} (UTC)."),
+        None => "The old key is no longer valid.".to_owned(),
+    })?;
+    Ok(())
 }
 
 async fn set(

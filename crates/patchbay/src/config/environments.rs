@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use patchbay_types::Secret;
 use patchbay_types::environments::{EnvironmentSettings, OtlpHeader, default_connect_ui};
-use patchbay_types::{JsonMap, Secret};
 use serde_json::{Value, json};
 
 use super::options::Visibility;

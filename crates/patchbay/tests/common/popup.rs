@@ -25,7 +25,7 @@ impl Popup {
         };
         let ack = popup.outcome().await;
         assert_eq!(ack["message_type"], "connection_ack");
-        popup.id = ack["ws_client_id"].as_str().unwrap().to_owned();
+        ack["ws_client_id"].as_str().unwrap().clone_into(&mut popup.id);
         popup
     }
 

@@ -185,14 +185,7 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
     }
 
     async fn fill(&mut self) -> bool {
-        let mut piece = [0; 16 * 1024];
-        match self.stream.read(&mut piece).await {
-            Ok(0) | Err(_) => false,
-            Ok(count) => {
-                self.buffer.extend_from_slice(&piece[..count]);
-                true
-            }
-        }
+        matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..))
     }
 }
 

@@ -16,7 +16,7 @@ async fn hub(world: &World, path: &str) -> (Simulated, TestServer) {
         let mut ledger = provider.ledger();
         ledger.github.setup_url = format!("{}{path}", server.api.base());
         ledger.github.installed.insert("12".to_owned());
-        ledger.github.answer = "installation_id=12&setup_action=install".to_owned();
+        "installation_id=12&setup_action=install".clone_into(&mut ledger.github.answer);
     }
     (provider, server)
 }

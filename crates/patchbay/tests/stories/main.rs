@@ -19,6 +19,7 @@ mod nodes;
 mod oauth1;
 mod outages;
 mod plugins;
+mod popups;
 mod process;
 mod proxy;
 mod retests;

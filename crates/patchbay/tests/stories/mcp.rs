@@ -134,7 +134,7 @@ patchbay_store::both_backends! {
         let server = provider.server(&world, mcp::DEFINITIONS).set("public_url", "https://connect.example").start().await;
         let body = json!({"provider": "documented", "unique_key": "my mcp"});
         server.api.post("/integrations", &body).await.expect(200);
-        let mut popup = Popup::open(&server).await;
+        let popup = Popup::open(&server).await;
         let session = session(&server).await;
         let (redirect, _) = popup.begin(&server, &session, "my%20mcp").await;
         let sent: url::Url = redirect.header("location").parse().unwrap();

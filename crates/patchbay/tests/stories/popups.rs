@@ -58,13 +58,23 @@ fn assert_page(page: &Answer) {
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     assert_eq!(page.header("referrer-policy"), "no-referrer");
     assert_eq!(page.header("cache-control"), "no-store");
-    assert!(page.header("content-security-policy").contains("frame-ancestors 'none'"));
+    assert!(
+        page.header("content-security-policy")
+            .contains("frame-ancestors 'none'")
+    );
     assert_eq!(page.header("x-frame-options").to_ascii_uppercase(), "DENY");
-    assert_eq!(page.header("cross-origin-opener-policy"), "", "the opener must be reachable");
+    assert_eq!(
+        page.header("cross-origin-opener-policy"),
+        "",
+        "the opener must be reachable"
+    );
 }
 
 async fn back(server: &TestServer, query: &str, cookie: Option<&str>) -> Answer {
-    let mut request = server.api.anonymous().request("GET", &format!("/oauth/callback?{query}"));
+    let mut request = server
+        .api
+        .anonymous()
+        .request("GET", &format!("/oauth/callback?{query}"));
     if let Some(cookie) = cookie {
         request = request.header("cookie", cookie);
     }

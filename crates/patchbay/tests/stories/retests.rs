@@ -45,7 +45,7 @@ async fn errors(server: &TestServer) -> Value {
     listed["connections"][0]["errors"].clone()
 }
 
-async fn tests(server: &TestServer) -> u64 {
+fn tests(server: &TestServer) -> u64 {
     server.sample.counts().whoami
 }
 
@@ -55,12 +55,12 @@ patchbay_store::both_backends! {
         let server = start(&world).await;
         server.import_key("c1", &json!({})).await;
         world.webhook("main", 1).await;
-        assert_eq!(tests(&server).await, 1, "when it was stored");
+        assert_eq!(tests(&server), 1, "when it was stored");
 
         maintenance::look_after(context(&server)).await.unwrap();
-        assert_eq!(tests(&server).await, 1, "not before a day has passed");
+        assert_eq!(tests(&server), 1, "not before a day has passed");
         next_day(&world, &server).await;
-        assert_eq!((tests(&server).await, errors(&server).await), (2, json!([])));
+        assert_eq!((tests(&server), errors(&server).await), (2, json!([])));
 
         let path = "/connections/c1?provider_config_key=sample-api-key";
         for day in 1..=4 {
@@ -83,9 +83,9 @@ patchbay_store::both_backends! {
         assert!(logged.contains("connection_test"), "{logged}");
 
         server.api.get(path).await.fails(424, "invalid_credentials");
-        let before = tests(&server).await;
+        let before = tests(&server);
         next_day(&world, &server).await;
-        assert_eq!(tests(&server).await, before, "given up: nobody asks any more");
+        assert_eq!(tests(&server), before, "given up: nobody asks any more");
         // Connecting anew with a good key ends it.
         server.import_key("c1", &json!({})).await;
         server.api.get(path).await.expect(200);

@@ -7,7 +7,6 @@ use patchbay_ambient::Ambient;
 use patchbay_sample::Gate;
 use patchbay_store::db::DbError;
 use patchbay_store::provider_steps;
-use patchbay_store::testing::TestDb;
 use serde_json::{Value, json};
 
 use crate::common::process::Process;
@@ -115,7 +114,7 @@ async fn waiting(server: &TestServer) -> u64 {
 patchbay_store::both_backends! {
     async fn a_provider_of_a_file_is_checked_asked_and_told(db: TestDb) {
         let world = World::on(db).await;
-        let provider = Simulated::start().await;
+        let provider = Simulated::start(&world).await;
         let server = provider.server(&world, DEFINITIONS).start().await;
         integration(&server).await;
 
@@ -156,7 +155,7 @@ patchbay_store::both_backends! {
 
     async fn a_provider_that_is_away_is_asked_again_later(db: TestDb) {
         let world = World::on(db).await;
-        let provider = Simulated::start().await;
+        let provider = Simulated::start(&world).await;
         let server = provider.server(&world, DEFINITIONS).start().await;
         integration(&server).await;
         provider.answer_once("/check", 200, json!({"ok": true}));
@@ -227,7 +226,7 @@ patchbay_store::both_backends! {
 
     async fn a_token_that_names_no_end_is_asked_about_now_and_then(db: TestDb) {
         let world = World::on(db).await;
-        let provider = Simulated::start().await;
+        let provider = Simulated::start(&world).await;
         let server = provider.server(&world, INTROSPECTED).start().await;
         let credentials = json!({"type": "OAUTH2", "client_id": "the-client", "client_secret": "planted-secret"});
         let body = json!({"provider": "introspected", "unique_key": "introspected", "credentials": credentials});

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
-use patchbay_types::connections::Connection;
+use patchbay_types::connections::{Connection, RefreshState};
 use patchbay_types::integrations::{Integration, IntegrationSecrets};
-use patchbay_types::{ConnectionRowId, Credentials, EnvironmentId, IntegrationId};
+use patchbay_types::{ConnectionRowId, Credentials, EnvironmentId, IntegrationId, Tags};
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
-fn connection(credentials: Value) -> Arc<Connection> {
+fn connection(credentials: &Value) -> Arc<Connection> {
     Arc::new(Connection {
         id: ConnectionRowId(7),
         environment_id: EnvironmentId(1),
@@ -31,11 +31,11 @@ fn connection(credentials: Value) -> Arc<Connection> {
         credentials: Credentials::from_json(credentials.as_object().unwrap().clone()).unwrap(),
         connection_config: Map::new(),
         metadata: None,
-        tags: Default::default(),
+        tags: Tags::default(),
         end_user: None,
         webhook_url_override: None,
         errors: Vec::new(),
-        refresh: Default::default(),
+        refresh: RefreshState::default(),
         generation: 1,
         last_fetched_at: None,
         created_at: at(0),
@@ -110,7 +110,7 @@ fn call(
             ("cookie", "planted=1"),
         ]),
         integration: Some(integration()),
-        connections: vec![connection(credentials)],
+        connections: vec![connection(&credentials)],
         lines: vec![
             Line::Note {
                 level: "warn",

@@ -32,10 +32,10 @@ story! {
         let first = pending(&world, id, "run-1", 30);
         let noted = first.clone();
         commit!(world, |tx| { provider_steps::put(tx, &noted).await? });
-        let until = world.now() + Duration::from_secs(60);
+        let until = world.now() + Duration::from_mins(1);
         assert_eq!(commit!(world, |tx| { provider_steps::claim_due(tx, until, 10).await? }), []);
         world.clock.advance(Duration::from_secs(30));
-        let until = world.now() + Duration::from_secs(60);
+        let until = world.now() + Duration::from_mins(1);
         let claimed = commit!(world, |tx| { provider_steps::claim_due(tx, until, 10).await? });
         assert_eq!(claimed, [PendingSteps { due_at: until, ..first.clone() }]);
         assert_eq!(commit!(world, |tx| { provider_steps::claim_due(tx, until, 10).await? }), [], "claimed");

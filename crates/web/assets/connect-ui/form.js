@@ -249,7 +249,7 @@ export class FormView {
   }
 
   get isValid() {
-    return this.form.supported && this.form.invalid_presets.length === 0 && this.fields.every((field) => field.isValid);
+    return this.form.invalid_presets.length === 0 && this.fields.every((field) => field.isValid);
   }
 
   get isDirty() {

@@ -235,9 +235,7 @@ function showForm(notice = null) {
           ? t('noFieldsHint', { provider })
           : null;
   const button = el('button', { type: 'submit', class: 'primary', form: 'form', text: isPopup ? t('continueTo', { provider }) : t('connect') });
-  const wrong = form.supported
-    ? form.invalid_presets.length > 0 && screens.alert(t('presetWrong', { field: form.invalid_presets.join(', ') }))
-    : screens.alert(t('unsupported', { provider }), 'warn');
+  const wrong = form.invalid_presets.length > 0 && screens.alert(t('presetWrong', { field: form.invalid_presets.join(', ') }));
   const formElement = el(
     'form',
     {
@@ -250,7 +248,7 @@ function showForm(notice = null) {
     },
     wrong,
     el('div', { class: 'notice' }, notice),
-    form.supported && view.node
+    view.node
   );
   current.button = button;
   show({
@@ -259,7 +257,7 @@ function showForm(notice = null) {
     head: el('div', { class: 'head' }, screens.logo(form), el('h1', { id: 'heading', tabindex: '-1', text: title })),
     intro: hint,
     body: [formElement, screens.guide(form)],
-    foot: [form.supported && button],
+    foot: [button],
     back: isSingle ? null : () => !isSubmitting && showList()
   });
   refreshButton();

@@ -54,7 +54,9 @@ pub fn answer(office: &Office, seen: &Seen) -> Response {
         }
         "/clients/json" => {
             let basic = format!("Basic {}", data_encoding::BASE64.encode(b"ada:planted-client"));
-            if seen.header("authorization") != basic || seen.text() != r#"{"grant_type":"client_credentials"}"# {
+            if seen.header("authorization") != basic
+                || seen.text() != r#"{"grant_type":"client_credentials"}"#
+            {
                 return refuse(401, "invalid_client");
             }
             ok(&json!({"data": {"token": issue()}, "tenant": {"id": 7}}))

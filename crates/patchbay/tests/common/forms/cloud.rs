@@ -190,10 +190,8 @@ fn signed(office: &Office, seen: &Seen, service: &str, region: &str) -> Result<V
     }
     let mut lines = String::new();
     for name in &names {
-        lines.push_str(&format!(
-            "{name}:{}\n",
-            seen.header(name).split_whitespace().collect::<Vec<_>>().join(" ")
-        ));
+        let value: Vec<_> = seen.header(name).split_whitespace().collect();
+        lines += &[name, ":", &value.join(" "), "\n"].concat();
     }
     let mut query: Vec<(String, String)> = seen
         .query()
