@@ -121,6 +121,8 @@ patchbay_store::both_backends! {
         // The check is fatal, also when it is the body that says no.
         provider.answer_once("/check", 200, json!({"ok": false}));
         submit(&server, "planted-wrong").await.fails(400, "connection_test_failed");
+        let (_, told) = world.webhook("main", 1).await;
+        assert_eq!((&told["operation"], &told["success"]), (&json!("creation"), &json!(false)));
         assert_eq!(server.api.get("/connections").await.expect(200), json!({"connections": []}));
         assert_eq!(provider.calls("/me").len(), 0);
 
@@ -136,7 +138,7 @@ patchbay_store::both_backends! {
         assert_eq!(provider.calls("/check")[1].json(), json!({"who": "s1"}));
         assert_eq!(provider.calls("/me")[0].header("authorization"), "Key planted-key");
         assert_eq!(provider.calls("/sites/s1/joined")[0].json(), json!({"account": "7"}));
-        let (_, told) = world.webhook("main", 1).await;
+        let (_, told) = world.webhook("main", 2).await;
         assert_eq!((&told["operation"], &told["success"]), (&json!("creation"), &json!(true)));
         let done = operations(&server, "post_connection").await;
         assert_eq!((done.len(), &done[0]["state"]), (1, &json!("success")), "{done:?}");
