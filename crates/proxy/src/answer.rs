@@ -17,6 +17,8 @@ pub struct RelayBody {
     /// Read before it was known that the answer stands.
     ahead: Option<Bytes>,
     incoming: ResponseBody,
+    /// Why it broke off, where the caller has yet to see it.
+    broken: Option<Error>,
     told: Told,
 }
 
@@ -42,6 +44,7 @@ impl RelayBody {
         Self {
             ahead: ahead.filter(|ahead| !ahead.is_empty()),
             incoming,
+            broken: None,
             told: Told {
                 log,
                 status,
@@ -66,6 +69,9 @@ impl Body for RelayBody {
             self.told.piece(&ahead);
             return Poll::Ready(Some(Ok(Frame::data(ahead))));
         }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -73,7 +79,14 @@ impl Body for RelayBody {
                     self.told.piece(data);
                 }
             }
-            Poll::Ready(Some(Err(error))) => self.told.broken(error),
+            Poll::Ready(Some(Err(error))) => {
+                self.told.broken(error);
+                // A transport writes what it holds when it has to wait, and drops it when a body fails. The caller is
+                // to get the head and every piece that came before the break.
+                self.broken = Some(error.clone());
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Poll::Ready(None) => self.told.complete(),
             Poll::Pending => {}
         }
@@ -81,7 +94,7 @@ impl Body for RelayBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none() && self.incoming.is_end_stream()
+        self.ahead.is_none() && self.broken.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -15,6 +15,22 @@ const BUCKETS: &[f64] = &[
 /// How often recorded values are folded into their histograms.
 const UPKEEP: Duration = Duration::from_secs(30);
 
+/// Counters that tell outcomes apart, with every outcome there is: they begin at zero, so that the first failure is a
+/// rise that an alert sees.
+const OUTCOMES: &[(&str, &[&str])] = &[
+    (
+        "patchbay_proxy_calls_total",
+        &["success", "upstream_error", "refused", "broken", "abandoned"],
+    ),
+    ("patchbay_log_entries_total", &["written", "sampled", "dropped"]),
+    ("patchbay_refreshes_total", &["success", "failure"]),
+    ("patchbay_credential_tests_total", &["success", "failure"]),
+    (
+        "patchbay_webhook_attempts_total",
+        &["delivered", "failed", "dead"],
+    ),
+];
+
 /// The process's recorder. The facade is global, so servers of one process (in tests) share it.
 pub fn recorder() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -61,6 +77,12 @@ pub fn recorder() -> &'static PrometheusHandle {
             "patchbay_purged_rows_total",
             "Rows deleted because their retention ended."
         );
+        for (metric, outcomes) in OUTCOMES {
+            for outcome in *outcomes {
+                metrics::counter!(*metric, "outcome" => *outcome).increment(0);
+            }
+        }
+        metrics::counter!("patchbay_proxy_response_bytes_total").increment(0);
         describe_gauge!("patchbay_websockets", "Popups waiting for their result.");
         metrics::gauge!("patchbay_websockets").set(0.0);
         describe_gauge!("patchbay_build_info", "Version of the running binary; always 1.");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls;
 
@@ -128,12 +128,14 @@ patchbay_store::both_backends! {
             let silent = provider(begun, End::Hang).await;
             assert_eq!(code(&server, &silent.url()).await, "ETIMEDOUT", "{begun:?}");
         }
-        let drips = RawProvider::playing(|mut socket| async move {
-            read_message(&mut socket, Kind::Request).await;
-            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n").await;
-            // A header that never ends, a byte at a time.
-            while socket.write_all(b"x").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+        let another = server.api.anonymous();
+        let drips = RawProvider::playing(move |mut socket| {
+            let another = another.clone();
+            async move {
+                read_message(&mut socket, Kind::Request).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n").await;
+                // A header that never ends, a byte for every answer that somebody else gets meanwhile.
+                while socket.write_all(b"x").await.is_ok() && another.ready().await == 200 {}
             }
         })
         .await;
@@ -186,7 +188,14 @@ patchbay_store::both_backends! {
     async fn tls_that_cannot_be_trusted_is_named(db: TestDb) {
         let world = World::on(db).await;
         let server = impatient(&world).await;
-        let plain = provider(PLAIN, End::Close).await;
+        let plain = RawProvider::playing(|mut socket| async move {
+            // What comes is no request line, as any HTTP server sees at once.
+            let _ = socket.read_u8().await;
+            let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+            let _ = socket.shutdown().await;
+            hang(socket).await;
+        })
+        .await;
         assert_eq!(code(&server, &plain.url().replace("http:", "https:")).await, "EPROTO", "plain HTTP where TLS should be");
         let reset = RawProvider::playing(|socket| finish(socket, End::Reset)).await;
         let found = code(&server, &reset.url().replace("http:", "https:")).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::common::raw::{Kind, RawProvider, ask, hang, read_message};
@@ -324,11 +324,12 @@ patchbay_store::both_backends! {
         let asked = bodies.recv().await.unwrap();
         assert_eq!((asked.text().as_str(), asked.header("expect").as_str()), ("12345", ""));
 
-        // Nobody there: the refusal comes without the body having been asked for.
-        let dead = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
-        let address = provider.address;
-        drop((dead, provider));
-        let request = head("PUT", "/file", &format!("http://{address}")) + "expect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+        // Nobody there: the refusal comes without the body having been asked for. A socket that is bound and does not
+        // listen keeps the port from everybody else.
+        let bound = TcpSocket::new_v4().unwrap();
+        bound.bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let nobody = format!("http://{}", bound.local_addr().unwrap());
+        let request = head("PUT", "/file", &nobody) + "expect: 100-continue\r\ncontent-length: 5\r\n\r\n";
         let answer = ask(server.port(), request.as_bytes(), RESPONSE).await;
         assert_eq!(answer.status(), 500, "{answer:?}");
         assert_eq!(answer.json()["code"], "ECONNREFUSED");
