@@ -213,15 +213,13 @@ pub fn public_url(config: &Config, port: u16) -> Url {
     })
 }
 
-/// The URL of the Connect UI, ending in a slash, without query and fragment.
+/// The URL of the Connect UI, ending in a slash. Configuration lets no query or fragment through.
 pub fn connect_url(config: &Config, public: &Url) -> Url {
     let mut url = config.server.connect_ui_url.clone().unwrap_or_else(|| {
         let mut url = public.clone();
         url.set_path(&format!("{}/connect-ui/", public.path().trim_end_matches('/')));
         url
     });
-    url.set_query(None);
-    url.set_fragment(None);
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }

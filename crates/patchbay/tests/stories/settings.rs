@@ -145,11 +145,16 @@ patchbay_store::both_backends! {
 
     async fn the_connect_ui_may_live_elsewhere(db: TestDb) {
         let world = World::on(db).await;
-        let server = world.server().set("connect_ui_url", "https://connect-ui.example.com/a?b=c#d").start().await;
+        let server = world.server().set("connect_ui_url", "https://connect-ui.example.com/a").start().await;
         let made = server.api.post("/connect/sessions", &json!({"tags": {}})).await.expect(201);
         let link = made["data"]["connect_link"].as_str().unwrap();
         assert!(link.starts_with("https://connect-ui.example.com/a/?session_token="), "{link}");
         server.finish().await;
+        // What a link could not carry is refused, and not dropped unseen.
+        for wrong in ["https://connect-ui.example.com/?b=c", "https://connect-ui.example.com/#d"] {
+            let problems = world.server().set("connect_ui_url", wrong).config().unwrap_err();
+            assert!(problems.to_string().contains("connect_ui_url"), "{problems}");
+        }
     }
 
     async fn branding_reaches_the_connect_ui(db: TestDb) {
