@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use patchbay_catalog::forms::{FieldError, Form, FormContext, Submission as Values};
-use patchbay_catalog::{Definition, Provider};
+use patchbay_catalog::Provider;
+use patchbay_catalog::forms::{FieldError, Submission as Values};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::{ConnectSession, IntegrationDefaults};
 use patchbay_types::connections::{Change, Connection};
 use patchbay_types::environments::Environment;
-use patchbay_types::integrations::{Integration, IntegrationSecrets};
+use patchbay_types::integrations::Integration;
 use patchbay_types::{AuthMode, ConnectionId, JsonMap, Secret, Tags};
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::{connect_sessions, connections, environments, integrations};
+use crate::{connect_forms, connect_sessions, connections, environments, integrations};
 
 /// Keys of `params` that a browser may not set: they steer the server (auth-flows §8.6).
 const RESERVED: &[&str] = &[
@@ -126,19 +126,6 @@ impl Admission {
     }
 }
 
-/// Names of the credentials that the operator entered once for everybody (TWO_STEP).
-pub(crate) fn preconfigured(definition: &Definition, secrets: &IntegrationSecrets) -> Vec<String> {
-    if definition.auth_mode != AuthMode::TwoStep {
-        return Vec::new();
-    }
-    let is_set = |name: &str| secrets.custom.get(name).is_some_and(|value| !value.is_empty());
-    let names = definition
-        .integration_config
-        .iter()
-        .map(|field| field.name.clone());
-    names.filter(|name| is_set(name)).collect()
-}
-
 /// Checks a wish in the contract's order and merges the session's presets into it ("session always wins").
 pub(crate) async fn admit(
     context: &Context,
@@ -195,15 +182,7 @@ pub(crate) async fn admit(
         .map(|(name, value)| (name, Value::String(value)))
         .collect();
     connection_config.extend(presets.clone());
-    let preconfigured = preconfigured(&provider.definition, &integration.secrets);
-    let form = Form::derive(
-        &provider.definition,
-        &FormContext {
-            presets: Some(&presets),
-            preconfigured: &preconfigured,
-            ..FormContext::default()
-        },
-    );
+    let form = connect_forms::derive(&integration, &provider.definition, Some(&presets), None);
     let values = Values {
         credentials: wish.credentials,
         connection_config,

@@ -27,15 +27,15 @@ use patchbay_store::db::DbError;
 use patchbay_store::{auth_attempts, connect_sessions, integrations};
 use patchbay_types::auth_attempts::{AuthAttempt, ConnectUiPage, ReturnToPage};
 use patchbay_types::connect_sessions::ConnectSession;
-use patchbay_types::connections::{Change, ConnectionUpsert};
+use patchbay_types::connections::{Change, Connection, ConnectionUpsert};
 use patchbay_types::integrations::Integration;
 use patchbay_types::{AuthAttemptId, AuthMode, ConnectionId, Credentials, JsonMap, Secret};
 use serde_json::Value;
 use url::Url;
 
 use crate::admission::{Admission, Refusal, Wish, admit};
-use crate::auth_outcomes;
-use crate::connections::{NewConnection, expiry_to_check, store};
+use crate::auth_outcomes::{self, Awaited};
+use crate::connections::{Ended, NewConnection, expiry_to_check, store};
 use crate::context::{Context, StateCookie};
 use crate::failed_attempts::{self, FailedAttempt};
 use crate::results::AuthResult;
@@ -316,45 +316,42 @@ pub async fn callback(context: &Arc<Context>, query: CallbackQuery) -> Finished 
 }
 
 async fn finish(context: &Arc<Context>, attempt: AuthAttempt, query: CallbackQuery) -> CallbackOutcome {
-    let (ws_client_id, key) = (attempt.ws_client_id.clone(), attempt.integration_key.to_string());
-    let outcome = match complete(context, &attempt, &query).await {
-        Ok(connected) => CallbackOutcome::Connected {
-            provider_config_key: key.clone(),
-            connection_id: connected.connection_id.to_string(),
-            is_pending: connected.is_pending,
-        },
+    let (outcome, result) = match complete(context, &attempt, &query).await {
+        Ok(Connected { stored, is_pending }) => (
+            CallbackOutcome::Connected {
+                provider_config_key: stored.integration_key.to_string(),
+                connection_id: stored.connection_id.to_string(),
+                is_pending,
+            },
+            AuthResult::success(&stored, is_pending),
+        ),
         Err(failure) => {
-            announce_failure(context, &attempt, &failure).await;
-            CallbackOutcome::Failed {
+            let result = AuthResult::Error {
+                provider_config_key: Some(attempt.integration_key.to_string()),
+                connection_id: Some(attempt.connection_id.to_string()),
+                error_type: failure.error_type.to_owned(),
+                error_desc: failure.message.clone(),
+            };
+            announce_failure(context, &attempt, &failure, &result).await;
+            let outcome = CallbackOutcome::Failed {
                 error_type: failure.error_type,
                 message: failure.message,
-            }
+            };
+            (outcome, result)
         }
     };
-    let result = match &outcome {
-        CallbackOutcome::Connected {
-            connection_id,
-            is_pending,
-            ..
-        } => AuthResult::Success {
-            provider_config_key: key,
-            connection_id: connection_id.clone(),
-            is_pending: *is_pending,
-        },
-        CallbackOutcome::Failed { error_type, message } => AuthResult::Error {
-            provider_config_key: Some(key),
-            connection_id: Some(attempt.connection_id.to_string()),
-            error_type: (*error_type).to_owned(),
-            error_desc: message.clone(),
-        },
-    };
-    if let (Some(session), Some(page)) = (attempt.connect_session, &attempt.connect_ui) {
-        auth_outcomes::note(context, session, &page.attempt, &result).await;
-    }
-    if let Some(ws_client_id) = ws_client_id {
-        context.results.publish(&ws_client_id, result).await;
+    if let Some(ws_client_id) = &attempt.ws_client_id {
+        context.results.publish(ws_client_id, result).await;
     }
     outcome
+}
+
+/// The page that waits for the attempt, if it is our own.
+fn awaited(attempt: &AuthAttempt) -> Option<Awaited> {
+    Some(Awaited {
+        session: attempt.connect_session?,
+        attempt: attempt.connect_ui.as_ref()?.attempt.clone(),
+    })
 }
 
 /// A refused callback: what the browser hears, and what the product's webhook says.
@@ -415,7 +412,7 @@ impl Arrival {
 
 /// A connection that was stored.
 struct Connected {
-    connection_id: ConnectionId,
+    stored: Connection,
     is_pending: bool,
 }
 
@@ -552,18 +549,20 @@ async fn complete(
                 .map(|user| (user, session.spec.organization.clone()))
         }),
         operation: attempt.operation_id.clone(),
+        ends: awaited(attempt).map(|awaited| Ended { awaited, is_pending }),
     };
     let stored = store(context, &environment, new)
         .await
         .map_err(|error| Failure::unknown(&error))?;
-    Ok(Connected {
-        connection_id: stored.connection_id,
-        is_pending,
-    })
+    Ok(Connected { stored, is_pending })
 }
 
-async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Failure) {
+async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Failure, result: &AuthResult) {
+    let ends = awaited(attempt).map(|awaited| (awaited, result.clone()));
     let Ok(Some(environment)) = crate::environments::get(context, attempt.environment_id).await else {
+        if let Some((awaited, result)) = ends {
+            auth_outcomes::note(context, awaited, result).await;
+        }
         return;
     };
     let failed = FailedAttempt {
@@ -575,6 +574,7 @@ async fn announce_failure(context: &Context, attempt: &AuthAttempt, failure: &Fa
         connection_id: attempt.connection_id.clone(),
         session: attempt.connect_session,
         operation: attempt.operation_id.clone(),
+        ends,
     };
     failed_attempts::announce(context, failed, failure.webhook_type, &failure.message).await;
 }

@@ -2,23 +2,36 @@
 //! page that went to the provider itself comes back without any memory.
 
 use patchbay_store::auth_outcomes;
-use patchbay_store::db::DbError;
+use patchbay_store::db::{DbError, Tx};
 use patchbay_types::ConnectSessionId;
 
 use crate::context::Context;
 use crate::results::AuthResult;
 
-/// Remembers how an attempt ended. A failure is logged and otherwise nobody's: the connection is stored or refused
-/// already, and whoever waits on a WebSocket hears of it there.
-pub async fn note(context: &Context, session: ConnectSessionId, attempt: &str, result: &AuthResult) {
-    let json = match serde_json::to_string(result) {
-        Ok(json) => json,
-        Err(error) => return tracing::error!(%error, "an auth result did not serialize"),
-    };
-    let attempt = attempt.to_owned();
+/// An attempt whose page may ask how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// The page's session.
+    pub session: ConnectSessionId,
+    /// The name that the page gave the attempt.
+    pub attempt: String,
+}
+
+impl Awaited {
+    /// Remembers the outcome together with what else the transaction changes.
+    pub(crate) async fn put(&self, tx: &mut Tx, result: &AuthResult) -> Result<(), DbError> {
+        let json = serde_json::to_string(result)
+            .map_err(|error| DbError::internal(format!("an auth result does not serialize: {error}")))?;
+        auth_outcomes::put(tx, self.session, &self.attempt, &json).await
+    }
+}
+
+/// Remembers the outcome of an attempt that changed nothing else. A failure is logged and otherwise nobody's: whoever
+/// waits on a WebSocket hears of it there.
+pub async fn note(context: &Context, awaited: Awaited, result: AuthResult) {
     let written: Result<(), DbError> = context
         .store
-        .write(move |tx| Box::pin(async move { auth_outcomes::put(tx, session, &attempt, &json).await }))
+        .write(move |tx| Box::pin(async move { awaited.put(tx, &result).await }))
         .await;
     if let Err(error) = written {
         tracing::warn!(%error, "the outcome of an attempt could not be kept");

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use patchbay_catalog::Provider;
 use patchbay_catalog::forms::{FieldError, Form, FormContext};
+use patchbay_catalog::{Definition, Provider};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::ConnectSession;
-use patchbay_types::integrations::Integration;
+use patchbay_types::integrations::{Integration, IntegrationSecrets};
 use patchbay_types::{AuthMode, JsonMap};
 use serde_json::Value;
 
@@ -75,17 +75,7 @@ pub async fn read(
         .overrides
         .as_ref()
         .and_then(|overrides| overrides.get(key)?.docs_connect.as_deref());
-    let labels = labels(&integration, &provider);
-    let preconfigured = preconfigured(&integration, &provider);
-    let form = Form::derive(
-        definition,
-        &FormContext {
-            labels: labels.as_ref(),
-            preconfigured: &preconfigured,
-            presets,
-            docs_connect,
-        },
-    );
+    let form = derive(&integration, definition, presets, docs_connect);
     Ok(ConnectForm {
         invalid_presets: form.invalid_presets(),
         docs_url: docs_connect
@@ -100,25 +90,41 @@ pub async fn read(
     })
 }
 
+/// The one form of an integration: what is drawn is also what a submission is checked against, so that what the server
+/// says of a field names it as the end user saw it.
+pub(crate) fn derive(
+    integration: &Integration,
+    definition: &Definition,
+    presets: Option<&JsonMap>,
+    docs_connect: Option<&str>,
+) -> Form {
+    let secrets = &integration.secrets;
+    let (labels, preconfigured) = (labels(definition, secrets), preconfigured(definition, secrets));
+    let context = FormContext {
+        labels: labels.as_ref(),
+        preconfigured: &preconfigured,
+        presets,
+        docs_connect,
+    };
+    Form::derive(definition, &context)
+}
+
 /// What the operator calls the API key (catalog-format §4.2).
-fn labels(integration: &Integration, provider: &Provider) -> Option<JsonMap> {
-    let label = integration.secrets.custom.get("keyLabel")?;
-    let named = !provider.definition.integration_config.is_empty() && !label.is_empty();
+fn labels(definition: &Definition, secrets: &IntegrationSecrets) -> Option<JsonMap> {
+    let label = secrets.custom.get("keyLabel")?;
+    let named = !definition.integration_config.is_empty() && !label.is_empty();
     named.then(|| JsonMap::from_iter([("apiKey".to_owned(), Value::from(label.expose()))]))
 }
 
-/// Credentials that the operator has filled in for every connection.
-fn preconfigured(integration: &Integration, provider: &Provider) -> Vec<String> {
-    if provider.definition.auth_mode != AuthMode::TwoStep {
+/// Names of the credentials that the operator entered once for everybody (TWO_STEP).
+fn preconfigured(definition: &Definition, secrets: &IntegrationSecrets) -> Vec<String> {
+    if definition.auth_mode != AuthMode::TwoStep {
         return Vec::new();
     }
-    let is_set = |name: &str| {
-        let value = integration.secrets.custom.get(name);
-        value.is_some_and(|value| !value.is_empty())
-    };
-    let names = provider.definition.integration_config.iter();
-    names
-        .map(|field| field.name.clone())
-        .filter(|name| is_set(name))
-        .collect()
+    let is_set = |name: &str| secrets.custom.get(name).is_some_and(|value| !value.is_empty());
+    let names = definition
+        .integration_config
+        .iter()
+        .map(|field| field.name.clone());
+    names.filter(|name| is_set(name)).collect()
 }

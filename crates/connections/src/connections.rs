@@ -7,7 +7,7 @@ use patchbay_auth::app::{self, AppKeys};
 use patchbay_auth::driver::{self, Applicant, ObtainError, Occasion};
 use patchbay_auth::verification;
 use patchbay_catalog::Provider;
-use patchbay_catalog::forms::{FieldError, Form, FormContext, Submission};
+use patchbay_catalog::forms::{FieldError, Submission};
 use patchbay_store::connections::{MetadataChange, MetadataSaved};
 use patchbay_store::db::{DbError, Tx};
 use patchbay_store::{connections, end_users, integrations};
@@ -24,12 +24,13 @@ use patchbay_types::{
     OperationId, Tags, Timestamp,
 };
 
-use crate::admission::preconfigured;
+use crate::auth_outcomes::Awaited;
 use crate::caches::{Changed, ConnectionName};
 use crate::context::Context;
 use crate::logbook::{Conclusion, conclude};
 use crate::outbox::{AuthEvent, enqueue_auth};
-use crate::steps;
+use crate::results::AuthResult;
+use crate::{connect_forms, steps};
 
 /// Why a connection could not be imported, patched or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -281,6 +282,7 @@ pub async fn import(
             },
             end_user: import.end_user.map(|user| (user, None)),
             operation: None,
+            ends: None,
         },
     )
     .await
@@ -306,14 +308,7 @@ async fn make(
 ) -> Result<(), ConnectionError> {
     let definition = &target.provider.definition;
     let secrets = &target.integration.secrets;
-    let preconfigured = preconfigured(definition, secrets);
-    let form = Form::derive(
-        definition,
-        &FormContext {
-            preconfigured: &preconfigured,
-            ..FormContext::default()
-        },
-    );
+    let form = connect_forms::derive(&target.integration, definition, None, None);
     let given = Submission {
         credentials: fields,
         connection_config: std::mem::take(&mut import.connection_config),
@@ -345,6 +340,16 @@ pub(crate) struct NewConnection {
     pub(crate) end_user: Option<(EndUserInput, Option<OrganizationInput>)>,
     /// Log operation it belongs to.
     pub(crate) operation: Option<OperationId>,
+    /// The attempt it ends.
+    pub(crate) ends: Option<Ended>,
+}
+
+/// An attempt that ends with a connection.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) awaited: Awaited,
+    /// An owner has yet to approve the installation.
+    pub(crate) is_pending: bool,
 }
 
 /// What the product is told of a connection that is stored.
@@ -367,7 +372,8 @@ pub(crate) async fn store(
     store_and(context, environment, new, Announce::Usual).await
 }
 
-/// The one way a connection is stored: row, tags, end user and `auth` webhook in one transaction.
+/// The one way a connection is stored: row, tags, end user, `auth` webhook, and what the page that waits for it reads,
+/// in one transaction.
 pub(crate) async fn store_and(
     context: &Context,
     environment: &Arc<Environment>,
@@ -385,6 +391,7 @@ pub(crate) async fn store_and(
                     mut upsert,
                     end_user,
                     operation,
+                    ends,
                 } = new;
                 // The integration may have been deleted while the provider was asked.
                 integrations::find_by_id(tx, upsert.integration_id)
@@ -424,6 +431,10 @@ pub(crate) async fn store_and(
                         event.not_before = tx.now().checked_add(steps::PATIENCE).ok();
                     }
                     enqueue_auth(tx, &event, || DeliveryId(ambient.time_ordered_uuid().to_string())).await?;
+                }
+                if let Some(Ended { awaited, is_pending }) = ends {
+                    let result = AuthResult::success(&connection, is_pending);
+                    awaited.put(tx, &result).await?;
                 }
                 tx.notify(Changed::Connection(name_of(&connection)).notice());
                 Ok::<_, ConnectionError>((connection, pending))

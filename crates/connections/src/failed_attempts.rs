@@ -1,5 +1,5 @@
-//! Telling of a connection that did not come about (auth-flows §23): the log operation ends badly, and the product
-//! gets an `auth` webhook, both in one transaction.
+//! Telling of a connection that did not come about (auth-flows §23): the log operation ends badly, the product gets an
+//! `auth` webhook, and the page that waits reads why, all in one transaction.
 
 use std::sync::Arc;
 
@@ -13,9 +13,11 @@ use patchbay_types::{
     ProviderName,
 };
 
+use crate::auth_outcomes::Awaited;
 use crate::context::Context;
 use crate::logbook::{Conclusion, conclude};
 use crate::outbox::{AuthEvent, enqueue_auth};
+use crate::results::AuthResult;
 
 /// An attempt to connect.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct FailedAttempt {
     pub(crate) session: Option<ConnectSessionId>,
     /// The operation begun with it.
     pub(crate) operation: Option<OperationId>,
+    /// The page that waits for it, and what it reads.
+    pub(crate) ends: Option<(Awaited, AuthResult)>,
 }
 
 /// Tells that `attempt` failed: as a `creation`, or as an `override` if an existing connection was to be authorized
@@ -41,6 +45,9 @@ pub(crate) async fn announce(context: &Context, attempt: FailedAttempt, error_ty
         .store
         .write(move |tx| {
             Box::pin(async move {
+                if let Some((awaited, result)) = &attempt.ends {
+                    awaited.put(tx, result).await?;
+                }
                 let session = match attempt.session {
                     Some(id) => connect_sessions::find(tx, id).await?,
                     None => None,

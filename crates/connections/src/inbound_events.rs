@@ -406,6 +406,7 @@ impl Waiting<'_> {
             },
             end_user: None,
             operation: begun,
+            ends: None,
         };
         store_and(self.context, &self.environment, new, announce)
             .await

@@ -54,6 +54,7 @@ pub async fn begin(
                 .clone()
                 .map(|user| (user, session.spec.organization.clone())),
             operation: None,
+            ends: None,
         },
         Announce::Nothing,
     )

@@ -9,8 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use patchbay_ambient::Entropy;
 use patchbay_store::Store;
 use patchbay_store::db::{DbError, Notice, Topic};
+use patchbay_types::connections::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+
+/// Characters of `error_desc` that other nodes hear: providers' words are as long as they like, and a notice has 8,000
+/// bytes, of which an escaped character takes twelve at most.
+const LONGEST_DESCRIPTION: usize = 500;
 
 /// The one frame a waiting browser receives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +43,27 @@ pub enum AuthResult {
         /// In words.
         error_desc: String,
     },
+}
+
+impl AuthResult {
+    /// What is said of a connection that was stored.
+    pub(crate) fn success(connection: &Connection, is_pending: bool) -> Self {
+        Self::Success {
+            provider_config_key: connection.integration_key.to_string(),
+            connection_id: connection.connection_id.to_string(),
+            is_pending,
+        }
+    }
+
+    /// With words that fit into a notice to the other nodes.
+    fn brief(mut self) -> Self {
+        if let Self::Error { error_desc, .. } = &mut self
+            && let Some((end, _)) = error_desc.char_indices().nth(LONGEST_DESCRIPTION)
+        {
+            error_desc.truncate(end);
+        }
+        self
+    }
 }
 
 /// The sockets of this node.
@@ -73,7 +99,7 @@ impl AuthResults {
         let Err(result) = self.deliver_here(ws_client_id, result) else {
             return;
         };
-        let key = match serde_json::to_string(&result) {
+        let key = match serde_json::to_string(&result.brief()) {
             Ok(json) => format!("{ws_client_id}\n{json}"),
             Err(error) => return tracing::error!(%error, "an auth result did not serialize"),
         };

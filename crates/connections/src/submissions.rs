@@ -172,6 +172,7 @@ pub async fn submit(
             connection_id: admission.connection_id.clone(),
             session: Some(admission.session.id),
             operation: admission.session.operation_id.clone(),
+            ends: None,
         };
         let accepted = accept(&working, admission, endpoint).await;
         if let Err(error) = &accepted
@@ -272,6 +273,7 @@ async fn accept(
                 .clone()
                 .map(|user| (user, session.spec.organization.clone())),
             operation: session.operation_id.clone(),
+            ends: None,
         },
     )
     .await?;

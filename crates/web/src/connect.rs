@@ -18,7 +18,7 @@ use patchbay_api::schema::{object, string};
 use patchbay_api::{ApiError, Auth, Call, Endpoint, Rate, Route, codes};
 use patchbay_connections::admission::Refusal;
 use patchbay_connections::auth_attempts::{self, BeginError, LIFETIME, Redirect, Waiting};
-use patchbay_connections::auth_outcomes;
+use patchbay_connections::auth_outcomes::{self, Awaited};
 use patchbay_connections::results::AuthResult;
 use patchbay_types::JsonMap;
 
@@ -166,7 +166,11 @@ async fn begin(site: &Site, call: &Popup, waiting: Waiting) -> Result<Redirect, 
         Err(error) => Failure::from(error),
     };
     if let Some(page) = page {
-        auth_outcomes::note(&site.context, id, &page.attempt, &failure.frame(&call.key)).await;
+        let awaited = Awaited {
+            session: id,
+            attempt: page.attempt,
+        };
+        auth_outcomes::note(&site.context, awaited, failure.frame(&call.key)).await;
     }
     Err(failure)
 }
