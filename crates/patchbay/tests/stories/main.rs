@@ -2,13 +2,12 @@
 //! runs on SQLite and on Postgres.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "../common/mod.rs"]
-mod common;
+#![expect(unreachable_pub, reason = "one program: everything is as private as can be")]
 
 mod apps;
 mod chaos;
 mod commands;
+mod common;
 mod connect;
 mod exports;
 mod forms;

@@ -1,8 +1,6 @@
 //! `/environments`, its keys, variables and signing key (api-core §6).
 
-mod common;
-
-use common::{TestApi, missing, unrecognized};
+use crate::common::{TestApi, missing, unrecognized};
 use patchbay_connections::environments::set_variables;
 use patchbay_store::testing::TestDb;
 use serde_json::{Value, json};

@@ -1,8 +1,6 @@
 //! `/health`, `/ready`, `/env.js`.
 
-mod common;
-
-use common::TestApi;
+use crate::common::TestApi;
 use patchbay_store::testing::TestDb;
 use serde_json::json;
 
@@ -34,7 +32,7 @@ async fn pages_learn_where_they_are() {
         .trim_end()
         .trim_end_matches(';');
     let env: serde_json::Value = serde_json::from_str(env).unwrap();
-    assert_eq!(env["apiUrl"], common::PUBLIC_URL);
+    assert_eq!(env["apiUrl"], crate::common::PUBLIC_URL);
     assert_eq!(env["isHosted"], true);
     assert_eq!(env["features"]["plan"], false);
 }
@@ -44,7 +42,7 @@ patchbay_store::both_backends! {
         let api = TestApi::on(db).await;
         let session = api.session(patchbay_types::connect_sessions::ConnectSessionSpec::default()).await;
         api.context.store.close().await;
-        for token in [common::UNKNOWN_KEY, &session] {
+        for token in [crate::common::UNKNOWN_KEY, &session] {
             let answer = api.get("/providers").bearer(token).send().await;
             assert!(answer.status >= 500, "{}", answer.text);
         }

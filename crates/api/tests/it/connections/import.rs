@@ -1,8 +1,8 @@
 use patchbay_sample::API_KEY;
 use serde_json::{Value, json};
 
+use super::wire::Wire;
 use crate::common::{missing, unrecognized};
-use crate::wire::Wire;
 
 async fn import(wire: &Wire, integration: &str, credentials: Value) -> Value {
     let body = json!({"provider_config_key": integration, "connection_id": "c", "credentials": credentials});

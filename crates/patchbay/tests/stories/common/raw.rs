@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use patchbay_ambient::Ambient;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -192,7 +191,6 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
 /// A provider that plays a script on each connection. It ends when dropped.
 pub struct RawProvider {
     pub address: SocketAddr,
-    connections: Arc<AtomicUsize>,
     tasks: Ambient,
 }
 
@@ -204,8 +202,6 @@ impl RawProvider {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&connections);
         let tasks = Ambient::system();
         let stopping = tasks.tasks.stopping();
         let spawner = tasks.tasks.clone();
@@ -216,7 +212,6 @@ impl RawProvider {
                     () = stopping.cancelled() => return,
                 };
                 let Ok((socket, _)) = accepted else { continue };
-                counter.fetch_add(1, Ordering::SeqCst);
                 let playing = script(socket);
                 let stopping = stopping.clone();
                 spawner.spawn(async move {
@@ -227,11 +222,7 @@ impl RawProvider {
                 });
             }
         });
-        Self {
-            address,
-            connections,
-            tasks,
-        }
+        Self { address, tasks }
     }
 
     /// Answers each request on a connection with these bytes and closes it.
@@ -250,10 +241,6 @@ impl RawProvider {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
     }
 }
 

@@ -1,21 +1,10 @@
 //! The whole API over a throw-away database, called in process. Every answer is held against the OpenAPI document,
 //! read strictly: a field, status or error code that it does not list fails the test.
 
-#![allow(
-    dead_code,
-    missing_debug_implementations,
-    unreachable_pub,
-    clippy::allow_attributes,
-    clippy::needless_pass_by_value,
-    clippy::unwrap_used,
-    reason = "a harness fails by panicking, and every test program uses another part of it"
-)]
-
 mod contract;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
@@ -286,15 +275,6 @@ impl TestApi {
     pub fn delete(&self, target: impl Into<String>) -> Sending<'_> {
         self.send("DELETE", target)
     }
-
-    /// Ends background loops and waits for them.
-    pub async fn shut_down(&self) {
-        self.context
-            .ambient
-            .tasks
-            .shut_down(Duration::from_secs(10))
-            .await;
-    }
 }
 
 async fn create_environment(context: &Context, account: AccountId, name: &str) -> CreatedEnvironment {
@@ -325,6 +305,10 @@ impl Sending<'_> {
         self
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "tests write the value where they send it"
+    )]
     pub fn json(self, body: Value) -> Self {
         self.body("application/json", body.to_string())
     }

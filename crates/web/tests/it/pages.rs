@@ -1,8 +1,6 @@
 //! Status page, overview, demonstration.
 
-mod common;
-
-use common::{Setup, World};
+use crate::common::{Setup, World};
 use data_encoding::BASE64;
 use serde_json::json;
 

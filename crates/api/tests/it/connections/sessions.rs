@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::wire::Wire;
 use crate::common::{UNKNOWN_SESSION, missing, unrecognized};
-use crate::wire::Wire;
 
 async fn create(wire: &Wire, body: Value) -> String {
     let made = wire.api.post("/connect/sessions", body).expect(201).await;

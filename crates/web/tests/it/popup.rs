@@ -1,11 +1,9 @@
 //! The popup flow against the sample provider: socket, redirect, consent, callback, outcome.
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Setup, World, frame};
 use aws_lc_rs::digest::{SHA256, digest};
-use common::{Setup, World, frame};
 use data_encoding::BASE64URL_NOPAD;
 use futures_util::{SinkExt, StreamExt};
 use patchbay_sample::Consent;
@@ -39,7 +37,7 @@ async fn a_customer_connects() {
         )
     );
 
-    let back = common::provider_sends_to(&location).await;
+    let back = crate::common::provider_sends_to(&location).await;
     let cookie = format!("other=2; oauth2-{}=1", asked["state"]);
     let page = world.send("GET", &back, &[("cookie", &cookie)], "").await;
     assert_eq!(page.status, 200, "{}", page.text);

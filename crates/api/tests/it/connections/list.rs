@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::wire::Wire;
 use crate::common::unrecognized;
-use crate::wire::Wire;
 
 async fn ids(wire: &Wire, query: &str) -> Vec<String> {
     let page = wire.api.get(format!("/connections{query}")).expect(200).await;

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::wire::Wire;
+use super::wire::Wire;
 
 patchbay_store::both_backends! {
     async fn the_oldest_form_still_imports(db: TestDb) {

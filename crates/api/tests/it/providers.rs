@@ -1,10 +1,6 @@
 //! `/providers`, `/providers.json` and logos (api-core §5, §7).
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
-use common::{PUBLIC_URL, TestApi, unrecognized};
+use crate::common::{PUBLIC_URL, TestApi, unrecognized};
 use patchbay_catalog::{Catalogue, Source};
 use patchbay_store::testing::TestDb;
 use patchbay_types::connect_sessions::ConnectSessionSpec;

@@ -3,8 +3,8 @@ use std::time::Duration;
 use patchbay_sample::{Failure, Grant};
 use serde_json::{Value, json};
 
+use super::wire::Wire;
 use crate::common::{missing, unrecognized};
-use crate::wire::Wire;
 
 const DAY: Duration = Duration::from_hours(24);
 

@@ -1,8 +1,6 @@
 //! Credentials typed by an end user.
 
-mod common;
-
-use common::World;
+use crate::common::World;
 use patchbay_sample::{API_KEY, BASIC_PASSWORD, BASIC_USER, CLIENT_ID, CLIENT_SECRET};
 use serde_json::json;
 

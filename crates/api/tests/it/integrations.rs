@@ -1,12 +1,8 @@
 //! `/integrations` and `/config` (api-core §8).
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{PUBLIC_URL, TestApi, missing, unrecognized};
+use crate::common::{PUBLIC_URL, TestApi, missing, unrecognized};
 use patchbay_catalog::Catalogue;
 use patchbay_store::testing::TestDb;
 use patchbay_types::IntegrationKey;

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::wire::Wire;
 use crate::common::{missing, unrecognized};
-use crate::wire::Wire;
 
 fn body(ids: &Value, metadata: &Value) -> Value {
     json!({"connection_id": ids, "provider_config_key": "open", "metadata": metadata})

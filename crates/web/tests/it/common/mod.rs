@@ -1,12 +1,5 @@
 //! A server with pages, protocol and sample provider, on a clock of the test's own.
 
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::allow_attributes,
-    reason = "every test program uses another part of the harness, so `expect` would be wrong in some; a harness that cannot be set up fails the test"
-)]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 

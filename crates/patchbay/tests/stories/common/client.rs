@@ -33,7 +33,6 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub text: String,
-    pub bytes: Bytes,
 }
 
 impl Client {
@@ -161,7 +160,6 @@ impl Sending {
             status: parts.status.as_u16(),
             headers: parts.headers,
             text: String::from_utf8_lossy(&bytes).into_owned(),
-            bytes,
         })
     }
 }

@@ -1,8 +1,6 @@
 //! `/provider-overrides`: definitions added and corrected while the server runs.
 
-mod common;
-
-use common::TestApi;
+use crate::common::TestApi;
 use serde_json::{Value, json};
 
 fn definition() -> Value {

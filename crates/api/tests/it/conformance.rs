@@ -1,10 +1,6 @@
 //! Items 2 to 5 of the core contract's checklist (api-core §14), over every route of the table.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
-use common::{TestApi, UNKNOWN_KEY, UNKNOWN_SESSION, missing, unrecognized};
+use crate::common::{TestApi, UNKNOWN_KEY, UNKNOWN_SESSION, missing, unrecognized};
 use http::Method;
 use patchbay_api::{Auth, Endpoint};
 use patchbay_catalog::Catalogue;

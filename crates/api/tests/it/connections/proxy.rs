@@ -3,8 +3,8 @@ use std::time::Duration;
 use patchbay_sample::{Gate, Grant};
 use serde_json::{Value, json};
 
+use super::wire::Wire;
 use crate::common::{Sending, missing};
-use crate::wire::Wire;
 
 impl Wire {
     /// A proxied request of connection `c` of `integration`.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::wire::Wire;
+use super::wire::Wire;
 
 fn body(tags: impl Into<Value>) -> Value {
     json!({"provider_config_key": "open", "connection_id": "c", "credentials": {"type": "NONE"}, "tags": tags.into()})

@@ -1,10 +1,6 @@
 //! The Connect UI's document, files and way back (connect-ui §8, §17).
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
-use common::{Answer, Setup, World};
+use crate::common::{Answer, Setup, World};
 use serde_json::{Value, json};
 use url::Url;
 

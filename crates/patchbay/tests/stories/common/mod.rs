@@ -2,13 +2,6 @@
 //!
 //! Everything these tests log is searched for planted secrets as it is written.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::allow_attributes,
-    reason = "every test program uses another part of the harness, so `expect` would be wrong in some"
-)]
-
 pub mod chaos;
 pub mod client;
 pub mod collector;
@@ -22,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
@@ -562,6 +555,3 @@ pub fn assert_no_secret_was_logged() {
 pub fn bytes_of(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_default()
 }
-
-/// What several parts of one test share.
-pub type Shared<T> = Arc<Mutex<T>>;
