@@ -30,10 +30,11 @@ export const VARIABLE = { name: 'GREETING', value: 'planted-variable-bonjour' };
 /**
  * A sample provider, a server with an integration for each built mode, a receiver of its webhooks, and a client.
  * `env` adds settings, `publicUrl` overrides where the world finds the server, `port` fixes its port,
- * `catalog` adds providers over the sample one, `more` integrations of them, `settings` lines of `[environments.dev]`.
+ * `catalog` adds providers over the sample one, `more` integrations of them, `settings` lines of `[environments.dev]`,
+ * `args` further flags.
  */
 export class World {
-  static async start({ env = {}, publicUrl = null, integrations = true, port = null, catalog = () => ({}), more = [], settings = [] } = {}) {
+  static async start({ env = {}, publicUrl = null, integrations = true, port = null, catalog = () => ({}), more = [], settings = [], args = [] } = {}) {
     const world = new World();
     world.key = randomUUID();
     world.receiver = await Receiver.start();
@@ -51,7 +52,7 @@ export class World {
     world.server = await Patchbay.start('serve', {
       port,
       config,
-      args: ['--catalog', catalogFile],
+      args: ['--catalog', catalogFile, ...args],
       env: {
         PATCHBAY_API_KEY_DEV: world.key,
         PATCHBAY_ALLOW_PRIVATE_NETWORKS: '127.0.0.0/8',

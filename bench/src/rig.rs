@@ -199,6 +199,7 @@ fn rows(options: &Options, small: &Server, large: &Server, upstream: &Upstream, 
             one(common),
             many,
         ),
+        (PROVIDERS, large.address, one("/providers"), many),
     ];
     let mut rows = Vec::new();
     for (name, address, requests, subject) in plans {
@@ -225,6 +226,9 @@ fn rows(options: &Options, small: &Server, large: &Server, upstream: &Upstream, 
 const READ: &str = "GET /connections/:id, one connection";
 const LIST: &str = "GET /connections?limit=100, two tags, all rows";
 const LIST_FEW: &str = "GET /connections?limit=100, two tags, 1,000 rows";
+/// The whole catalogue.
+const PROVIDERS: &str = "GET /providers";
+
 /// A server nobody asks anything.
 #[derive(Clone, Copy)]
 struct Idle {
@@ -320,6 +324,14 @@ impl Outcome {
                 "flat from 1,000 rows",
                 format!("{flat:.2} × 1,000 rows"),
                 flat >= 0.85,
+            );
+        }
+        if let Some(list) = self.figure(PROVIDERS, 1) {
+            add(
+                PROVIDERS,
+                "≤ 2 ms CPU",
+                format!("{:.4} ms", list.cpu_ms),
+                list.cpu_ms <= 2.0,
             );
         }
         let mebi = 1024 * 1024;

@@ -24,6 +24,7 @@ pub mod modes;
 pub mod oauth1;
 pub mod oauth2;
 pub mod obtain;
+pub mod plugin;
 pub mod rejection;
 pub mod renewal;
 pub mod request;

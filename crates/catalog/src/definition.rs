@@ -468,7 +468,9 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
         webhook_user_defined_secret: reader.flag("webhook_user_defined_secret"),
         webhook_allowed_query_params: reader.texts("webhook_allowed_query_params"),
         post_connection_script: script(reader, "post_connection_script"),
-        credentials_verification_script: script(reader, "credentials_verification_script"),
+        // `verification: null` says that there is no check, whatever script is named beside it.
+        credentials_verification_script: script(reader, "credentials_verification_script")
+            .filter(|_| !proxy::is_unverified(reader)),
         pre_connection_deletion_script: script(reader, "pre_connection_deletion_script"),
 
         post_connection: steps::read(reader, "post_connection"),

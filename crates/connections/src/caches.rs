@@ -20,10 +20,10 @@ use patchbay_types::connections::Connection;
 use patchbay_types::environments::Environment;
 use patchbay_types::integrations::Integration;
 use patchbay_types::{EnvironmentId, IntegrationKey};
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::api_keys::KeyPrincipal;
 use crate::context::Context;
+use crate::notices::{self, Heard};
 
 /// Longest life of an entry, the bound on staleness should a notice be lost.
 pub const TTL: Duration = Duration::from_mins(1);
@@ -230,30 +230,17 @@ impl Changed {
 
 /// Applies other nodes' notices until shutdown.
 pub(crate) fn follow_notices(context: &Arc<Context>) {
-    let mut notices = context.store.subscribe();
-    let stopping = context.ambient.tasks.stopping();
-    let weak = Arc::downgrade(context);
-    context.ambient.tasks.spawn(async move {
-        loop {
-            let received = tokio::select! {
-                received = notices.recv() => received,
-                () = stopping.cancelled() => return,
-            };
-            let changed = match received {
-                Ok(notice) if notice.topic == Topic::AuthAttempts => {
-                    let Some(context) = weak.upgrade() else { return };
-                    context.results.receive(&notice.key);
-                    continue;
-                }
-                Ok(notice) => Changed::from_notice(&notice),
-                // Notices were dropped: any of them may have concerned us.
-                Err(RecvError::Lagged(_)) => Some(Changed::Everything),
-                Err(RecvError::Closed) => return,
-            };
-            let Some(context) = weak.upgrade() else { return };
-            if let Some(changed) = changed {
-                context.caches.forget(&changed);
+    notices::follow(context, context.store.subscribe(), |context, heard| async move {
+        let changed = match heard {
+            Heard::Notice(notice) if notice.topic == Topic::AuthAttempts => {
+                context.results.receive(&notice.key);
+                return;
             }
+            Heard::Notice(notice) => Changed::from_notice(&notice),
+            Heard::Missed => Some(Changed::Everything),
+        };
+        if let Some(changed) = changed {
+            context.caches.forget(&changed);
         }
     });
 }

@@ -35,6 +35,8 @@ pub struct Context {
     pub caches: Caches,
     /// Outcomes of popups, by WebSocket.
     pub results: AuthResults,
+    /// Held while stored provider definitions are read and put to use.
+    pub(crate) overrides_turn: tokio::sync::Mutex<()>,
     /// Refreshes in flight in this process.
     pub(crate) flights: Flights,
     /// Credentials that upstreams rejected although they were fresh.
@@ -95,6 +97,7 @@ impl Context {
             journal: Journal::new(settings.journal),
             settings,
             caches: Caches::new(),
+            overrides_turn: tokio::sync::Mutex::default(),
             flights: Flights::default(),
             rejections: Rejections::new(),
             introspections: crate::introspection::Introspections::default(),

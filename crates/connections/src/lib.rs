@@ -23,6 +23,7 @@ mod introspection;
 pub mod journal;
 mod logbook;
 pub mod maintenance;
+mod notices;
 pub mod outbound_installations;
 mod outbox;
 pub mod provider_overrides;

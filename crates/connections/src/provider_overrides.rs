@@ -12,11 +12,11 @@ use patchbay_store::db::{DbError, Topic};
 use patchbay_store::provider_overrides;
 use patchbay_types::JsonMap;
 use serde_json::Value;
-use tokio::sync::broadcast::error::RecvError;
 
 pub use patchbay_store::provider_overrides::ProviderOverride;
 
 use crate::context::Context;
+use crate::notices::{self, Heard};
 
 /// Why a definition was not set.
 #[derive(Debug, thiserror::Error)]
@@ -93,11 +93,21 @@ pub async fn patch(context: &Arc<Context>, provider: &str, patch: JsonMap) -> Re
 
 /// Removes what was set of `provider`: it is again what the binary and the files say.
 pub async fn remove(context: &Arc<Context>, provider: &str) -> Result<ProviderOverride, OverrideError> {
-    let known = list(context).await?;
-    if !known.iter().any(|one| one.provider == provider) {
-        return Err(OverrideError::Unknown);
-    }
-    Ok(append(context, provider, None).await?)
+    let name = provider.to_owned();
+    let removed = context
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                if !provider_overrides::is_set(tx, &name).await? {
+                    return Ok(None);
+                }
+                provider_overrides::append(tx, &name, None).await.map(Some)
+            })
+        })
+        .await?;
+    let removed = removed.ok_or(OverrideError::Unknown)?;
+    load(context).await?;
+    Ok(removed)
 }
 
 /// What is set, by name.
@@ -120,26 +130,18 @@ pub async fn versions(context: &Context, provider: &str) -> Result<Vec<ProviderO
 /// Puts what is stored to use, then follows the changes of other nodes until shutdown. Before the server serves.
 pub async fn start(context: &Arc<Context>) -> Result<(), DbError> {
     // Subscribed first: a change from here on is heard.
-    let mut notices = context.store.subscribe();
+    let notices = context.store.subscribe();
     load(context).await?;
-    let stopping = context.ambient.tasks.stopping();
-    let weak = Arc::downgrade(context);
-    context.ambient.tasks.spawn(async move {
-        loop {
-            let received = tokio::select! {
-                received = notices.recv() => received,
-                () = stopping.cancelled() => return,
-            };
-            match received {
-                Ok(notice) if matches!(notice.topic, Topic::Providers | Topic::Everything) => {}
-                Err(RecvError::Lagged(_)) => {}
-                Ok(_) => continue,
-                Err(RecvError::Closed) => return,
-            }
-            let Some(context) = weak.upgrade() else { return };
-            if let Err(error) = load(&context).await {
-                tracing::warn!(%error, "changed provider definitions could not be read; the known ones stay in use");
-            }
+    notices::follow(context, notices, |context, heard| async move {
+        let concerns = match heard {
+            Heard::Notice(notice) => matches!(notice.topic, Topic::Providers | Topic::Everything),
+            Heard::Missed => true,
+        };
+        if !concerns {
+            return;
+        }
+        if let Err(error) = load(&context).await {
+            tracing::warn!(%error, "changed provider definitions could not be read; the known ones stay in use");
         }
     });
     Ok(())
@@ -162,6 +164,8 @@ async fn append(
 }
 
 async fn load(context: &Context) -> Result<(), DbError> {
+    // One at a time, so that who read earlier does not overwrite what was read later.
+    let _turn = context.overrides_turn.lock().await;
     let stored = list(context).await?;
     let definitions = stored
         .into_iter()

@@ -68,6 +68,18 @@ pub async fn current(tx: &mut Tx) -> Result<Vec<ProviderOverride>, DbError> {
     rows.iter().map(read).collect()
 }
 
+/// Whether `provider` has a definition now: whether its newest version is none that removed it.
+pub async fn is_set(tx: &mut Tx, provider: &str) -> Result<bool, DbError> {
+    let rows = tx
+        .query(
+            "SELECT version FROM provider_override WHERE provider = $1 AND definition IS NOT NULL
+             AND version = (SELECT MAX(version) FROM provider_override WHERE provider = $1)",
+            &params![provider],
+        )
+        .await?;
+    Ok(!rows.is_empty())
+}
+
 /// The versions of a provider, newest first.
 pub async fn versions(tx: &mut Tx, provider: &str) -> Result<Vec<ProviderOverride>, DbError> {
     let rows = tx

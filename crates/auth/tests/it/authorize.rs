@@ -323,7 +323,7 @@ fn flows_that_cannot_work_are_refused_at_once() {
         &Given::default(),
     )
     .unwrap_err();
-    assert_eq!(error.code(), "auth_mode_not_supported");
+    assert_eq!(error.code(), "auth_mode_err");
 }
 
 #[test]

@@ -9,12 +9,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 use futures_util::future::BoxFuture;
 use patchbay_ambient::{Ambient, TestClock};
 use patchbay_catalog::definition::{Expect, JsonKind};
 use patchbay_catalog::{Catalogue, Provider};
 use patchbay_outbound::{Client, DnsFailure, Policy, PrivateNetworks, Resolve, Settings};
+use patchbay_types::AuthMode;
 use regress::Regex;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
@@ -122,6 +123,10 @@ impl Fake {
             .iter()
             .map(|provider| {
                 let mut wire = Value::Object(provider.wire.clone());
+                if provider.definition.auth_mode == AuthMode::AwsSigV4 {
+                    // Which is where it would ask anyway, so that it can be led here.
+                    wire["token_url"] = "https://sts.${connectionConfig.region}.amazonaws.com/".into();
+                }
                 self.lead(&mut wire);
                 (provider.name.clone(), wire)
             })
@@ -164,7 +169,7 @@ impl Fake {
     pub(crate) fn lead_text(&self, text: &str) -> String {
         let authority = Regex::new(r"https://((?:\$\{[^}]*\}|[^/?#\s|$])+)").unwrap();
         replaced(&authority, text, |groups| {
-            let host = groups[0];
+            let host = groups[1];
             // A value that is the whole authority may have a path behind it: it brings the port itself.
             if host.starts_with("${") && host.find('}') == Some(host.len() - 1) {
                 format!("http://{host}")
@@ -172,6 +177,11 @@ impl Fake {
                 format!("http://{host}:{}", self.port)
             }
         })
+    }
+
+    /// An address here for what an end user or a server names: a name of this machine, which may do without TLS.
+    pub(crate) fn local(&self, name: &str, path: &str) -> String {
+        format!("http://{name}.localhost:{}{path}", self.port)
     }
 
     /// A value of the connection for `name`, as the definition uses it: where it is a whole URL or a whole authority,
@@ -204,10 +214,13 @@ impl Fake {
         if !whole {
             return value.to_owned();
         }
-        match value.split_once('/') {
-            Some((host, path)) => format!("{host}:{}/{path}", self.port),
-            None => format!("{value}:{}", self.port),
-        }
+        // A port of its own cannot be kept.
+        let (authority, path) = match value.split_once('/') {
+            Some((authority, path)) => (authority, format!("/{path}")),
+            None => (value, String::new()),
+        };
+        let host = authority.split(':').next().unwrap_or_default();
+        format!("{host}:{}{path}", self.port)
     }
 
     /// The text as it would have been without [`Self::lead_here`].
@@ -217,6 +230,9 @@ impl Fake {
             .replace(&format!("%3A{port}"), "")
             .replace("http://", "https://")
             .replace("http%3A%2F%2F", "https%3A%2F%2F")
+            .replace(".localhost", ".example.com")
+            // Names of XML algorithms only look like addresses.
+            .replace("https://www.w3.org/", "http://www.w3.org/")
     }
 
     /// What has been asked since the last time.
@@ -248,6 +264,28 @@ impl Fake {
             "token_type": "bearer", "ok": true, "sessionId": "the-session", "userId": "the-user",
             "organizationId": "the-organization",
         });
+        match definition.auth_mode {
+            AuthMode::McpOAuth2 => set(&mut body, "client_id", "the-client".into()),
+            AuthMode::McpOAuth2Generic => self.describe_servers(&mut body),
+            AuthMode::App | AuthMode::Custom => {
+                set(&mut body, "token", "the-token".into());
+                set(&mut body, "expires_at", "2026-01-02T05:04:05Z".into());
+            }
+            AuthMode::AwsSigV4 => {
+                set(
+                    &mut body,
+                    "AssumeRoleResponse.AssumeRoleResult.Credentials",
+                    json!({"AccessKeyId": "the-access-key", "SecretAccessKey": "the-secret-key",
+                        "SessionToken": "the-session-token", "Expiration": "2026-01-02T05:04:05Z"}),
+                );
+                set(
+                    &mut body,
+                    "GetCallerIdentityResponse.GetCallerIdentityResult.Arn",
+                    "arn:aws:sts::123456789012:assumed-role/acme-integration/the-session".into(),
+                );
+            }
+            _ => {}
+        }
         let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
         if let Some(path) = &definition.alternate_access_token_response_path {
             wanted.insert(path.clone(), "the-access-token".into());
@@ -263,7 +301,7 @@ impl Fake {
                 wanted.insert(path, "the-token".into());
             }
             if let Some(path) = path("refresh_token") {
-                wanted.insert(path, "the-refresh-token".into());
+                wanted.entry(path).or_insert("the-refresh-token".into());
             }
             if let Some(path) = path("token_expiration") {
                 let at = match path_strategy(&texts) {
@@ -278,7 +316,13 @@ impl Fake {
         let wire = Value::Object(provider.wire.clone()).to_string();
         for found in steps.find_iter(&wire) {
             let path = wire[found.group(1).unwrap()].to_owned();
-            wanted.entry(path).or_insert_with(|| "the-step".into());
+            let is_address = wire.contains(&format!("url\":\"${{{}}}", &wire[found.range()]));
+            let value = if is_address {
+                self.lead_text("https://the-step.example.com")
+            } else {
+                "the-step".to_owned()
+            };
+            wanted.entry(path).or_insert_with(|| value.into());
         }
         if let Some(expect) = definition
             .proxy
@@ -293,11 +337,15 @@ impl Fake {
             answers_of(client, &mut wanted);
         }
         let whole = wanted.remove("").is_some();
+        let xml = provider.wire.get("body_format").and_then(Value::as_str) == Some("xml");
+        if xml {
+            // A document has one root.
+            body = json!({});
+        }
         for (path, value) in wanted {
             set(&mut body, &path, value);
         }
-        let form = provider.definition.auth_mode == patchbay_types::AuthMode::OAuth1;
-        let xml = provider.wire.get("body_format").and_then(Value::as_str) == Some("xml");
+        let form = provider.definition.auth_mode == AuthMode::OAuth1;
         let (kind, text) = if form {
             (
                 "application/x-www-form-urlencoded",
@@ -322,12 +370,38 @@ impl Fake {
                 (name.clone(), value.to_owned())
             })
             .collect();
+        let expected = definition.proxy.verification.as_ref().and_then(|verification| {
+            let expect = verification.expect.as_ref()?;
+            (200..600).find(|status| expect.accepts_status(*status))
+        });
         *self.answer.lock().unwrap() = Answer {
-            status: status_of(provider.wire.get("token_client")).unwrap_or(200),
+            status: status_of(provider.wire.get("token_client"))
+                .or(expected)
+                .unwrap_or(200),
             kind,
             text,
             headers,
         };
+    }
+}
+
+impl Fake {
+    /// What a server says of itself and of the one where its users sign in, in one document.
+    fn describe_servers(&self, body: &mut Value) {
+        for (name, value) in [
+            ("resource", json!(self.local("mcp", "/mcp"))),
+            ("authorization_servers", json!([self.local("id", "/")])),
+            ("issuer", json!(self.local("id", "/"))),
+            ("authorization_endpoint", json!(self.local("id", "/authorize"))),
+            ("token_endpoint", json!(self.local("id", "/token"))),
+            ("registration_endpoint", json!(self.local("id", "/register"))),
+            ("scopes_supported", json!(["one", "two"])),
+            ("response_types_supported", json!(["code"])),
+            ("code_challenge_methods_supported", json!(["S256"])),
+            ("client_id", json!("the-client")),
+        ] {
+            set(body, name, value);
+        }
     }
 }
 
@@ -379,28 +453,36 @@ fn path_strategy(texts: &Value) -> &str {
 /// time. So signed tokens are shown by header and payload, and other signatures by their presence.
 fn legible(text: &str) -> String {
     let token = Regex::new(r"(eyJ[A-Za-z0-9_-]+)\.(eyJ[A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+").unwrap();
-    let part = |encoded: &str| {
-        let bytes = BASE64URL_NOPAD.decode(encoded.as_bytes()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let text = replaced(&token, text, |groups| {
-        format!("JWT {} {}", part(groups[0]), part(groups[1]))
+    let part = |encoded: &str| String::from_utf8(BASE64URL_NOPAD.decode(encoded.as_bytes()).ok()?).ok();
+    let text = replaced(&token, text, |groups| match (part(groups[1]), part(groups[2])) {
+        (Some(header), Some(payload)) => format!("JWT {header} {payload}"),
+        // An example that only looks like one.
+        _ => groups[0].to_owned(),
     });
+    // The beginning of an XML document or of an `Assertion` element in base64, mostly in a form.
+    let assertion = Regex::new(r"((?:PHNhbWw|PD94bWw|PEFzc2)(?:[A-Za-z0-9+/=]|%2B|%2F|%3D)+)").unwrap();
+    let text = replaced(&assertion, &text, |groups| {
+        let encoded = groups[1]
+            .replace("%2B", "+")
+            .replace("%2F", "/")
+            .replace("%3D", "=");
+        match BASE64.decode(encoded.as_bytes()).map(String::from_utf8) {
+            Ok(Ok(xml)) => format!("SAML {xml}"),
+            _ => groups[0].to_owned(),
+        }
+    });
+    let digests = Regex::new(r"(<(?:ds:)?(?:DigestValue|SignatureValue)>)[^<]+").unwrap();
+    let text = replaced(&digests, &text, |groups| format!("{}(signature)", groups[1]));
     let signature = Regex::new(r#"(oauth_signature="|Signature=)[^"&,]+"#).unwrap();
-    replaced(&signature, &text, |groups| format!("{}(signature)", groups[0]))
+    replaced(&signature, &text, |groups| format!("{}(signature)", groups[1]))
 }
 
-/// `text` with every match replaced by what `with` makes of its groups.
+/// `text` with every match replaced by what `with` makes of it and its groups.
 fn replaced(pattern: &Regex, text: &str, with: impl Fn(&[&str]) -> String) -> String {
     let mut result = String::new();
     let mut done = 0;
     for found in pattern.find_iter(text) {
-        let groups: Vec<&str> = found
-            .groups()
-            .skip(1)
-            .flatten()
-            .map(|range| &text[range])
-            .collect();
+        let groups: Vec<&str> = found.groups().flatten().map(|range| &text[range]).collect();
         result.push_str(&text[done..found.start()]);
         result.push_str(&with(&groups));
         done = found.end();

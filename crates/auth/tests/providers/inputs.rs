@@ -62,10 +62,15 @@ impl Inputs {
                 .entry(name.as_str())
                 .or_insert_with(|| fake.value_of(provider, name, &format!("the-{name}")).into());
         }
-        let custom: BTreeMap<String, Secret> = known(&definition.integration_config)
+        let mut custom: BTreeMap<String, Secret> = known(&definition.integration_config)
             .into_iter()
             .filter_map(|(name, value)| Some((name, Secret::new(value.as_str()?))))
             .collect();
+        if definition.auth_mode == AuthMode::InstallPlugin {
+            for name in ["username", "password"] {
+                custom.insert(name.to_owned(), Secret::new(format!("the-{name}")));
+            }
+        }
         let key = matches!(definition.auth_mode, AuthMode::App | AuthMode::Custom);
         let encoded = data_encoding::BASE64.encode(RSA_KEY.as_bytes());
         let wire = Value::Object(provider.wire.clone()).to_string();
@@ -111,7 +116,8 @@ fn value(fake: &Fake, provider: &Provider, field: &Field) -> Option<String> {
             .pattern
             .as_ref()
             .is_some_and(|pattern| pem(pattern.source()))
-        || ["privateKey", "private_key"].contains(&field.name.as_str());
+        // By that name some mean a text of another form, and their pattern says so.
+        || (["privateKey", "private_key"].contains(&field.name.as_str()) && fits(RSA_KEY));
     if is_key {
         let elliptic = Value::Object(provider.wire.clone())
             .to_string()

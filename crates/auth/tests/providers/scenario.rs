@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use http::Method;
+use patchbay_auth::app::{self, AppKeys};
 use patchbay_auth::driver::{
-    self, Applicant, ExchangeInput, HandshakeInput, MintInput, Occasion, RenewInput,
+    self, AppInput, Applicant, Becoming, ClientProfile, ExchangeInput, HandshakeInput, MintInput, Occasion,
+    RenewInput,
 };
+use patchbay_auth::mcp::generic;
+use patchbay_auth::oauth1::handshake;
 use patchbay_auth::oauth2::authorize::{AuthorizeInput, authorize};
+use patchbay_auth::oauth2::pkce;
 use patchbay_auth::request::{self, Subject, Wanted};
 use patchbay_auth::verification::{Candidate, verify};
-use patchbay_auth::{forms, modes, tba};
+use patchbay_auth::{forms, modes, plugin, tba};
 use patchbay_catalog::Provider;
-use patchbay_types::{AuthMode, Credentials, JsonMap};
+use patchbay_catalog::definition::ClientRegistration;
+use patchbay_types::{AuthMode, Credentials, JsonMap, Secret};
 use serde_json::Value;
 use url::Url;
 
@@ -20,6 +26,9 @@ use crate::fake::Fake;
 use crate::inputs::Inputs;
 
 const CALLBACK: &str = "https://connect.example.com/oauth/callback";
+const STATE: &str = "the-state";
+/// The client metadata document of an integration.
+const DOCUMENT: &str = "https://connect.example.com/oauth/client-metadata/the-environment/the-integration";
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -33,6 +42,10 @@ pub(crate) struct Exchange {
 /// A part of the story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
+    /// How an integration becomes the provider's client.
+    Register,
+    /// How an end user's server says where to sign in.
+    Discover,
     /// Where the browser is sent.
     Authorize,
     /// How the first credentials are had.
@@ -95,77 +108,20 @@ impl Story {
         let ambient = fake.ambient();
         let client = fake.client();
         let definition = &provider.definition;
-        let no_override = BTreeMap::new();
         let made = match definition.auth_mode {
             AuthMode::None => return Some(Credentials::None {}),
             AuthMode::ApiKey => forms::api_key(&inputs.credentials).map_err(|error| error.to_string()),
             AuthMode::Basic => forms::basic(&inputs.credentials).map_err(|error| error.to_string()),
             AuthMode::Tba => tba::form(&inputs.credentials).map_err(|error| error.to_string()),
-            AuthMode::OAuth2 => {
-                let input = AuthorizeInput {
-                    provider,
-                    secrets: &inputs.secrets,
-                    connection_config: &inputs.config,
-                    authorization_params: &BTreeMap::new(),
-                    user_scopes: None,
-                    client_override: &no_override,
-                    state: "the-state",
-                    callback_url: CALLBACK,
-                };
-                let mut verifier = None;
-                // An app installed from the provider's side begins with the provider's webhook.
-                if !definition.is_outbound_installation {
-                    match authorize(&input, &ambient) {
-                        Ok(begun) => {
-                            self.sent(Part::Authorize, browse(fake, &begun.url));
-                            verifier = begun.code_verifier;
-                        }
-                        Err(error) => {
-                            self.not(Part::Authorize, error);
-                            return None;
-                        }
-                    }
-                }
-                let input = ExchangeInput {
-                    definition,
-                    secrets: &inputs.secrets,
-                    connection_config: &inputs.config,
-                    client_override: &no_override,
-                    code: "the-code",
-                    state: "the-state",
-                    code_verifier: verifier.as_ref(),
-                    callback_url: CALLBACK,
-                };
-                let exchanged = driver::exchange_code(&client, &input, &ambient).await;
-                exchanged
-                    .map(|exchanged| {
-                        inputs.config.extend(exchanged.token_metadata);
-                        exchanged.credentials
-                    })
-                    .map_err(|error| error.to_string())
-            }
-            AuthMode::OAuth1 => {
-                let input = HandshakeInput {
-                    definition,
-                    secrets: &inputs.secrets,
-                    connection_config: &inputs.config,
-                };
-                let callback = format!("{CALLBACK}?state=the-state");
-                match driver::request_token(&client, &input, &callback, &ambient).await {
-                    Err(error) => Err(error.to_string()),
-                    Ok(temporary) => driver::access_token(
-                        &client,
-                        &input,
-                        &temporary.token,
-                        &temporary.secret,
-                        "the-verifier",
-                        &ambient,
-                    )
-                    .await
-                    .map(Credentials::OAuth1)
-                    .map_err(|error| error.to_string()),
-                }
-            }
+            AuthMode::OAuth2 => self.consent(fake, provider, inputs).await,
+            AuthMode::McpOAuth2 => match self.become_client(fake, provider, inputs).await {
+                Ok(()) => self.consent(fake, provider, inputs).await,
+                Err(error) => Err(error),
+            },
+            AuthMode::McpOAuth2Generic => self.discover(fake, provider, inputs).await,
+            AuthMode::App | AuthMode::Custom => self.install_app(fake, provider, inputs).await,
+            AuthMode::InstallPlugin => self.install_plugin(fake, provider, inputs),
+            AuthMode::OAuth1 => self.handshake(fake, provider, inputs).await,
             AuthMode::OAuth2Cc => match forms::client_credentials(&inputs.credentials) {
                 Err(error) => Err(error.to_string()),
                 Ok(form) => {
@@ -188,7 +144,7 @@ impl Story {
                         .map_err(|error| error.to_string())
                 }
             },
-            _ => {
+            AuthMode::TwoStep | AuthMode::Jwt | AuthMode::Bill | AuthMode::Signature | AuthMode::AwsSigV4 => {
                 let applicant = Applicant {
                     definition,
                     secrets: &inputs.secrets,
@@ -214,6 +170,191 @@ impl Story {
                 None
             }
         }
+    }
+
+    /// The code grant. An app installed from the provider's side has no page: it begins with the provider's webhook.
+    async fn consent(
+        &mut self,
+        fake: &Fake,
+        provider: &Provider,
+        inputs: &mut Inputs,
+    ) -> Result<Credentials, String> {
+        let no_override = BTreeMap::new();
+        let mut verifier = None;
+        if !provider.definition.is_outbound_installation {
+            let input = AuthorizeInput {
+                provider,
+                secrets: &inputs.secrets,
+                connection_config: &inputs.config,
+                authorization_params: &BTreeMap::new(),
+                user_scopes: None,
+                client_override: &no_override,
+                state: STATE,
+                callback_url: CALLBACK,
+            };
+            let begun = authorize(&input, &fake.ambient()).map_err(|error| error.to_string())?;
+            self.sent(Part::Authorize, browse(fake, &begun.url));
+            verifier = begun.code_verifier;
+        }
+        let input = exchange(provider, inputs, &no_override, verifier.as_ref());
+        let exchanged = driver::exchange_code(&fake.client(), &input, &fake.ambient())
+            .await
+            .map_err(|error| error.to_string())?;
+        inputs.config.extend(exchanged.token_metadata);
+        Ok(exchanged.credentials)
+    }
+
+    /// What happens when an integration with a catalogued MCP server is made.
+    async fn become_client(
+        &mut self,
+        fake: &Fake,
+        provider: &Provider,
+        inputs: &mut Inputs,
+    ) -> Result<(), String> {
+        let definition = &provider.definition;
+        match definition.client_registration {
+            Some(ClientRegistration::Dynamic) => {
+                let registered = driver::register_client(
+                    &fake.client(),
+                    definition.registration_url.as_deref().unwrap_or_default(),
+                    CALLBACK,
+                    &profile(),
+                    &definition.registration_params,
+                    &fake.ambient(),
+                )
+                .await;
+                self.asked(Part::Register, fake);
+                let registered = registered.map_err(|error| error.to_string())?;
+                inputs.secrets.client_id = Some(registered.id);
+                inputs.secrets.client_secret = registered.secret;
+            }
+            Some(ClientRegistration::Cimd) => {
+                inputs.secrets.client_id = Some(DOCUMENT.to_owned());
+                inputs.secrets.client_secret = None;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A server of which the end user knows the address.
+    async fn discover(
+        &mut self,
+        fake: &Fake,
+        provider: &Provider,
+        inputs: &mut Inputs,
+    ) -> Result<Credentials, String> {
+        let (client, ambient) = (fake.client(), fake.ambient());
+        let address = provider
+            .definition
+            .mcp_server_url
+            .as_deref()
+            .map_or_else(|| fake.local("mcp", "/mcp"), str::to_owned);
+        let server =
+            generic::guard("server address", &address, client.policy()).map_err(|error| error.to_string())?;
+        let becoming = Becoming {
+            profile: profile(),
+            document: None,
+            callback: CALLBACK,
+        };
+        let discovered = driver::discover(&client, &server, &becoming, &ambient).await;
+        self.asked(Part::Discover, fake);
+        let discovered = discovered.map_err(|error| error.to_string())?;
+        let verifier = pkce::new_verifier(ambient.entropy.as_ref());
+        let page = discovered
+            .authorization_page(&[], CALLBACK, STATE, &verifier)
+            .map_err(|error| error.to_string())?;
+        self.sent(Part::Authorize, browse(fake, &page));
+        inputs.config.extend(discovered.config());
+        let no_override = BTreeMap::new();
+        let input = exchange(provider, inputs, &no_override, Some(&verifier));
+        let exchanged = driver::exchange_discovered(&client, &input, &ambient)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(exchanged.credentials)
+    }
+
+    /// An app is installed; in CUSTOM its user consents as well.
+    async fn install_app(
+        &mut self,
+        fake: &Fake,
+        provider: &Provider,
+        inputs: &mut Inputs,
+    ) -> Result<Credentials, String> {
+        let (client, ambient) = (fake.client(), fake.ambient());
+        let definition = &provider.definition;
+        let keys = AppKeys::of(definition.auth_mode, &inputs.secrets).map_err(|error| error.to_string())?;
+        let page = app::installation_page(definition, &keys, &JsonMap::new(), STATE, &ambient)
+            .map_err(|error| error.to_string())?;
+        self.sent(Part::Authorize, browse(fake, &page));
+        if definition.auth_mode == AuthMode::Custom {
+            let no_override = BTreeMap::new();
+            let input = exchange(provider, inputs, &no_override, None);
+            let user = driver::exchange_code(&client, &input, &ambient)
+                .await
+                .map_err(|error| error.to_string())?;
+            let user = user.credentials.to_json().into();
+            inputs.config.insert(app::USER_CREDENTIALS.to_owned(), user);
+        }
+        inputs
+            .config
+            .insert(app::INSTALLATION_ID.to_owned(), "12345678".into());
+        let input = AppInput {
+            definition,
+            secrets: &inputs.secrets,
+            connection_config: &inputs.config,
+        };
+        let minted = driver::mint_app_token(&client, &input, &ambient)
+            .await
+            .map_err(|error| error.to_string())?;
+        inputs.config.extend(minted.config);
+        Ok(Credentials::App(minted.credentials))
+    }
+
+    fn install_plugin(
+        &mut self,
+        fake: &Fake,
+        provider: &Provider,
+        inputs: &Inputs,
+    ) -> Result<Credentials, String> {
+        let definition = &provider.definition;
+        let page = plugin::installation_page(definition, &inputs.secrets, STATE)
+            .map_err(|error| error.to_string())?;
+        self.sent(Part::Authorize, browse(fake, &page));
+        plugin::credentials(definition, &inputs.secrets).ok_or_else(|| "no credentials".to_owned())
+    }
+
+    async fn handshake(
+        &mut self,
+        fake: &Fake,
+        provider: &Provider,
+        inputs: &Inputs,
+    ) -> Result<Credentials, String> {
+        let (client, ambient) = (fake.client(), fake.ambient());
+        let input = HandshakeInput {
+            definition: &provider.definition,
+            secrets: &inputs.secrets,
+            connection_config: &inputs.config,
+        };
+        let callback = handshake::callback_with_state(CALLBACK, STATE);
+        let temporary = driver::request_token(&client, &input, &callback, &ambient)
+            .await
+            .map_err(|error| error.to_string())?;
+        self.asked(Part::Obtain, fake);
+        let page = handshake::authorization_page(&input, &temporary, &callback, &BTreeMap::new(), &ambient)
+            .map_err(|error| error.to_string())?;
+        self.sent(Part::Authorize, browse(fake, &page));
+        driver::access_token(
+            &client,
+            &input,
+            &temporary.token,
+            &temporary.secret,
+            "the-verifier",
+            &ambient,
+        )
+        .await
+        .map(Credentials::OAuth1)
+        .map_err(|error| error.to_string())
     }
 
     async fn renew(
@@ -393,6 +534,31 @@ impl fmt::Display for Story {
             }
         }
         Ok(())
+    }
+}
+
+fn exchange<'a>(
+    provider: &'a Provider,
+    inputs: &'a Inputs,
+    no_override: &'a BTreeMap<String, Secret>,
+    code_verifier: Option<&'a Secret>,
+) -> ExchangeInput<'a> {
+    ExchangeInput {
+        definition: &provider.definition,
+        secrets: &inputs.secrets,
+        connection_config: &inputs.config,
+        client_override: no_override,
+        code: "the-code",
+        state: STATE,
+        code_verifier,
+        callback_url: CALLBACK,
+    }
+}
+
+fn profile() -> ClientProfile {
+    ClientProfile {
+        name: "Patchbay".to_owned(),
+        ..ClientProfile::default()
     }
 }
 

@@ -98,8 +98,8 @@ pub(super) fn check(rules: &mut Rules<'_>) {
             keys([key]),
             format!("there is no script `{script}`; nothing will run"),
         );
-        let stem = script.strip_suffix(suffix).unwrap_or(script);
-        let nearest = crate::suggest::nearest(stem, stems).map(|stem| format!("{stem}{suffix}"));
-        rules.suggest(nearest.as_deref());
+        // Whole names, so that a slip in the suffix is found too.
+        let names: Vec<String> = stems.iter().map(|stem| format!("{stem}{suffix}")).collect();
+        rules.suggest(crate::suggest::nearest(script, names.iter().map(String::as_str)));
     }
 }

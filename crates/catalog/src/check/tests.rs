@@ -455,9 +455,14 @@ fn token_clients_and_steps_are_checked_key_by_key() {
             None,
         ),
         (
-            "post_connection: [{request: {endpoint: /x, method: FETCH}}]",
+            "post_connection: [{request: {endpoint: /x, method: PATHC}}]",
             "!invalid-value 8:52 post_connection[0].request.method",
             Some("PATCH"),
+        ),
+        (
+            "post_connection: [{request: {endpoint: /x, method: FETCH}}]",
+            "!invalid-value 8:52 post_connection[0].request.method",
+            None,
         ),
         (
             "post_connection: [{when: [{is: set}], unset: [a]}]",
@@ -496,7 +501,7 @@ fn token_clients_and_steps_are_checked_key_by_key() {
         ),
         (
             "revoke: [{request: {endpoint: '/${connectionConfig.gone}'}}]",
-            "variable 8:34 revoke[0].request.endpoint",
+            "variable 8:35 revoke[0].request.endpoint",
             None,
         ),
         (
@@ -506,7 +511,7 @@ fn token_clients_and_steps_are_checked_key_by_key() {
         ),
         (
             "revoke: [{request: {endpoint: /x, expect: {lacks_pattern: '('}}}]",
-            "!pattern 8:59 revoke[0].request.expect.lacks_pattern",
+            "!pattern 8:60 revoke[0].request.expect.lacks_pattern",
             None,
         ),
         (
@@ -544,7 +549,8 @@ fn a_plain_reference_entry_gets_what_its_names_stand_for() {
          own: {alias: facebook, token_client: null}\n\
          acme: {display_name: A, auth_mode: NONE, post_connection_script: hubspotPostConnection, pre_connection_deletion_script: linearPreConnectionDeletion}\n\
          mine: {display_name: A, auth_mode: NONE, post_connection_script: hubspotPostConnection, post_connection: []}\n\
-         keyed: {display_name: A, auth_mode: API_KEY, proxy: {base_url: 'https://a.example'}, credentials_verification_script: skioCredentialsVerification}\n";
+         keyed: {display_name: A, auth_mode: API_KEY, proxy: {base_url: 'https://a.example'}, credentials_verification_script: skioCredentialsVerification}\n\
+         bare: {display_name: A, auth_mode: API_KEY, proxy: {base_url: 'https://a.example'}, credentials_verification_script: cdwCredentialsVerification}\n";
     let (catalogue, findings) = crate::Catalogue::from_text("providers.yaml", text);
     assert!(
         findings.iter().all(|finding| finding.severity != Severity::Error),
@@ -568,4 +574,10 @@ fn a_plain_reference_entry_gets_what_its_names_stand_for() {
     );
     assert!(of("mine").post_connection.is_empty());
     assert!(of("keyed").proxy.verification.is_some());
+    // A script that the shipped entry says is no check at all is none here either.
+    let bare = of("bare");
+    assert_eq!(
+        (bare.proxy.verification, bare.credentials_verification_script),
+        (None, None)
+    );
 }

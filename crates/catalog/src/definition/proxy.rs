@@ -1,5 +1,7 @@
 //! How calls to the provider are made (catalog-format §5).
 
+use serde_json::Value;
+
 use super::expect::{Expect, expect};
 use super::reader::{Reader, Step, Target};
 use super::{BodyFormat, Pattern};
@@ -284,6 +286,14 @@ fn paginate(reader: &mut Reader<'_>) -> Option<Pagination> {
             Type::Offset => offset,
         },
     })
+}
+
+/// Whether the entry says that there is nothing to test credentials with.
+pub(super) fn is_unverified(reader: &mut Reader<'_>) -> bool {
+    reader
+        .raw("proxy")
+        .and_then(|proxy| proxy.get("verification"))
+        .is_some_and(Value::is_null)
 }
 
 fn verification(reader: &mut Reader<'_>) -> Verification {
