@@ -136,6 +136,9 @@ pub struct Definition {
     /// Refresh at least this often, in hours, whether anybody needs it or not: for providers whose refresh tokens die
     /// of disuse. Patchbay's own.
     pub refresh_every_hours: Option<u64>,
+    /// Credentials that the provider takes only in the URL, where they end up in logs: said once, on purpose.
+    /// Patchbay's own.
+    pub secrets_in_url: Vec<String>,
     /// Refresh endpoint, if not the token endpoint.
     pub refresh_url: Option<Template>,
     /// Body of a refresh.
@@ -432,6 +435,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Definition> {
             .unwrap_or(false),
         token_expiration_buffer: reader.count("token_expiration_buffer"),
         refresh_every_hours: reader.count("refresh_every_hours"),
+        secrets_in_url: reader.texts("secrets_in_url"),
         refresh_url: reader.template("refresh_url", fallback),
         refresh_params: reader.tree("refresh_params", fallback),
         token_client: reader.section("token_client", token_client::read).map(Box::new),

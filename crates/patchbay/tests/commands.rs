@@ -374,4 +374,36 @@ fn the_catalogue_is_checked_listed_shown_and_compared() {
     let rows: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(rows[0]["provider"], "acme", "{text}");
     assert_eq!(rows[0]["change"], "added");
+
+    // A file with many entries, in the order and with the aliases somebody else gave it.
+    let theirs = folder.path().join("providers.yaml");
+    let text = "acme-sandbox:\n  alias: acme\n  display_name: Acme (sandbox)\nacme:\n  display_name: Acme\n  auth_mode: NONE\n  \
+                docs: https://docs.acme.example\nstripe-api-key:\n  display_name: Stripe\n  categories: [payment]\n  \
+                auth_mode: API_KEY\n  docs: https://docs.stripe.com\n";
+    std::fs::write(&theirs, text).unwrap();
+    let rows = |options: &str| -> Vec<Value> {
+        let (exit, text) = run(&format!("catalog diff {} --json{options}", theirs.display()));
+        assert_eq!(exit, Ok(Exit::Done), "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let overlaid = rows("");
+    let names = |rows: &[Value]| rows.iter().map(|row| row["provider"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&overlaid), ["acme", "acme-sandbox", "stripe-api-key"]);
+    let values = overlaid[2]["values"].as_array().unwrap();
+    let mode = values.iter().find(|value| value["path"] == "auth_mode").unwrap();
+    assert_eq!(
+        *mode,
+        serde_json::json!({"path": "auth_mode", "before": "BASIC", "after": "API_KEY"})
+    );
+    assert!(values.iter().any(|value| value["path"] == "proxy"), "{values:?}");
+    let alone = rows(" --whole");
+    let github = alone.iter().find(|row| row["provider"] == "github").unwrap();
+    assert_eq!(github["change"], "missing");
+
+    let (exit, text) = run("catalog check");
+    assert_eq!(exit, Ok(Exit::Done), "{text}");
+    assert!(
+        text.contains("0 errors, 0 warnings.") && text.contains("By auth mode: "),
+        "{text}"
+    );
 }

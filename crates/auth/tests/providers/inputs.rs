@@ -10,6 +10,7 @@ use patchbay_types::{AuthMode, JsonMap, Secret};
 use serde_json::Value;
 
 use crate::fake::Fake;
+use crate::scenario::Planted;
 
 /// A key for tests only: RSA, 2048 bits, PKCS #8.
 pub(crate) const RSA_KEY: &str = include_str!("for-tests-only-rsa.pem");
@@ -94,6 +95,52 @@ impl Inputs {
             credentials,
             assertion: known(&definition.assertion_option),
         }
+    }
+}
+
+impl Inputs {
+    /// The secrets among what was entered, and the tokens the fake will issue.
+    pub(crate) fn planted(&self, provider: &Provider) -> Vec<Planted> {
+        let definition = &provider.definition;
+        let mut planted = Vec::new();
+        let mut plant = |variables: &[&str], value: &str| {
+            // Shorter ones are found by chance.
+            if value.len() >= 8 {
+                planted.push(Planted {
+                    variables: variables.iter().map(|name| (*name).to_owned()).collect(),
+                    value: value.to_owned(),
+                });
+            }
+        };
+        plant(
+            &["accessToken", "answer.access_token", "step1"],
+            "the-access-token",
+        );
+        plant(&["refreshToken", "refresh_token"], "the-refresh-token");
+        if definition.auth_mode == AuthMode::OAuth1 {
+            // The temporary token is shown to browsers, and the fake knows no other.
+            plant(&[], "the-token-secret");
+        } else {
+            plant(&["accessToken", "credentials.token", "step1"], "the-token");
+        }
+        if let Some(secret) = &self.secrets.client_secret {
+            plant(&["clientSecret"], secret.expose());
+        }
+        for field in definition.credentials.into_iter().filter(|field| field.secret) {
+            if let Some(value) = self.credentials.get(&field.name).and_then(Value::as_str) {
+                plant(&[&field.name], value);
+            }
+        }
+        for field in definition
+            .integration_config
+            .into_iter()
+            .filter(|field| field.secret)
+        {
+            if let Some(value) = self.secrets.custom.get(&field.name) {
+                plant(&[&field.name], value.expose());
+            }
+        }
+        planted
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod fake;
 mod inputs;
+mod invariants;
 mod scenario;
 
 use std::fmt::Write as _;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use patchbay_catalog::Catalogue;
 
 use crate::fake::Fake;
-use crate::scenario::{Exchange, Story};
+use crate::scenario::Story;
 
 fn snapshots() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/providers/snapshots")
@@ -49,8 +50,7 @@ async fn what_is_sent_to_every_provider() {
         let original = shipped.get(&provider.name).unwrap();
         let story = Story::tell(&fake, provider, original).await;
         broken.extend(
-            story
-                .faults()
+            invariants::broken(&story, original)
                 .into_iter()
                 .map(|fault| format!("{}: {fault}", provider.name)),
         );
@@ -84,16 +84,4 @@ async fn what_is_sent_to_every_provider() {
         "what is sent has changed for {}; if it is meant, `UPDATE_GENERATED=1 cargo test -p patchbay-auth --test providers`",
         stale.join(", ")
     );
-}
-
-impl Exchange {
-    /// Everything of it that is sent, in one text.
-    fn everything(&self) -> String {
-        let mut all = format!("{} {}\n", self.method, self.url);
-        for (name, value) in &self.headers {
-            let _ = writeln!(all, "{name}: {value}");
-        }
-        all.push_str(&self.body);
-        all
-    }
 }

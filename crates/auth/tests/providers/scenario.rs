@@ -61,19 +61,24 @@ pub(crate) enum Part {
 #[derive(Debug)]
 pub(crate) struct Story {
     title: String,
-    mode: AuthMode,
-    /// Names of query parameters the definition puts secrets into.
-    secret_query: Vec<String>,
-    /// The definition says that a refresh presents no token.
-    refreshes_with_nothing: bool,
-    tells: Vec<(Part, Told)>,
+    pub(crate) mode: AuthMode,
+    pub(crate) tells: Vec<(Part, Told)>,
+    /// What was planted and must not go astray.
+    pub(crate) secrets: Vec<Planted>,
 }
 
 #[derive(Debug)]
-enum Told {
+pub(crate) enum Told {
     Sent(Exchange),
     /// It did not come to that: why, in our words.
     Not(String),
+}
+
+/// A secret, and the variables by which a definition can mean it.
+#[derive(Debug)]
+pub(crate) struct Planted {
+    pub(crate) variables: Vec<String>,
+    pub(crate) value: String,
 }
 
 impl Story {
@@ -82,14 +87,12 @@ impl Story {
         let mut story = Self {
             title: provider.name.clone(),
             mode,
-            secret_query: declared_queries(provider),
-            refreshes_with_nothing: provider.wire.get("token_client").is_some_and(|client| {
-                client.pointer("/refresh/with").and_then(Value::as_str) == Some("nothing")
-            }),
             tells: Vec::new(),
+            secrets: Vec::new(),
         };
         fake.be(provider);
         let mut inputs = Inputs::of(fake, provider);
+        story.secrets = inputs.planted(provider);
         let Some(credentials) = story.obtain(fake, provider, &mut inputs).await else {
             return story;
         };
@@ -420,6 +423,9 @@ impl Story {
         };
         match request::build(&subject, &wanted, &fake.ambient()) {
             Ok(built) => {
+                if built.url.scheme() != "https" {
+                    self.not(Part::Call, format!("it would go to {}", built.url));
+                }
                 let mut headers: Vec<(String, String)> = built
                     .headers
                     .iter()
@@ -453,54 +459,6 @@ impl Story {
 
     fn not(&mut self, part: Part, why: impl fmt::Display) {
         self.tells.push((part, Told::Not(why.to_string())));
-    }
-
-    /// What no provider's story may have in it.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut renewals = 0;
-        for (part, told) in &self.tells {
-            let exchange = match told {
-                Told::Sent(exchange) => exchange,
-                Told::Not(why) => {
-                    faults.push(format!("{part:?} comes to nothing: {why}"));
-                    continue;
-                }
-            };
-            let everything = exchange.everything();
-            if everything.contains("${") || everything.contains("%24%7B") {
-                faults.push(format!("{part:?} sends a placeholder without its value"));
-            }
-            if !exchange.url.starts_with("https://") {
-                faults.push(format!("{part:?} goes to {}", exchange.url));
-            }
-            let url = Url::parse(&exchange.url).unwrap();
-            for (name, value) in url.query_pairs() {
-                let secret = ["the-client-secret", "the-access-token", "the-refresh-token"]
-                    .iter()
-                    .any(|secret| value.contains(secret));
-                if secret && !self.secret_query.iter().any(|declared| *declared == name) {
-                    faults.push(format!("{part:?} has a secret in query parameter {name}"));
-                }
-            }
-            if *part == Part::Renew {
-                renewals += 1;
-                if matches!(self.mode, AuthMode::OAuth2 | AuthMode::McpOAuth2)
-                    && renewals == 1
-                    && !everything.contains("the-refresh-token")
-                    && !everything.contains("the-access-token")
-                    && !everything.contains("client_credentials")
-                    && !self.refreshes_with_nothing
-                {
-                    faults.push("a refresh presents nothing that could be refreshed".to_owned());
-                }
-            }
-        }
-        let calls = |wanted: Part| self.tells.iter().filter(|(part, _)| *part == wanted).count();
-        if self.mode == AuthMode::OAuth2Cc && calls(Part::Renew) == 0 {
-            faults.push("a token is never minted again".to_owned());
-        }
-        faults
     }
 }
 
@@ -560,27 +518,6 @@ fn profile() -> ClientProfile {
         name: "Patchbay".to_owned(),
         ..ClientProfile::default()
     }
-}
-
-/// Query parameters the definition puts values into, of calls and of token requests.
-fn declared_queries(provider: &Provider) -> Vec<String> {
-    fn within(value: &Value, is_query: bool, names: &mut Vec<String>) {
-        let Value::Object(object) = value else { return };
-        let is_query = is_query || object.get("body_format").and_then(Value::as_str) == Some("query");
-        for (key, value) in object {
-            match (key.as_str(), value) {
-                ("query", Value::Object(query)) => names.extend(query.keys().cloned()),
-                ("params", Value::Object(params)) if is_query => names.extend(params.keys().cloned()),
-                _ => within(value, is_query, names),
-            }
-        }
-        if is_query {
-            names.extend(["client_id", "client_secret"].map(str::to_owned));
-        }
-    }
-    let mut names = Vec::new();
-    within(&Value::Object(provider.wire.clone()), false, &mut names);
-    names
 }
 
 /// Where a browser is sent, as a request.

@@ -531,6 +531,25 @@ fn token_clients_and_steps_are_checked_key_by_key() {
 }
 
 #[test]
+fn a_secret_in_a_url_is_declared() {
+    let yaml = |declared: &str| {
+        format!(
+            "{HEAD}auth_mode: TWO_STEP\n{declared}token_url: 'https://a.example/t?p=${{credentials.password}}'\ntoken_response: {{token: t}}\n\
+             credentials: {{password: {{type: string, title: P, secret: true}}}}\n"
+        )
+    };
+    assert_eq!(findings(&yaml("")).0, ["secret-in-url 5:13 token_url"]);
+    assert_eq!(
+        findings(&yaml("secrets_in_url: [password]\n")).0,
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        findings(&yaml("secrets_in_url: [other]\n")).0,
+        ["secret-in-url 6:13 token_url"]
+    );
+}
+
+#[test]
 fn what_steps_fill_is_declared_by_that() {
     let yaml = format!(
         "{HEAD}{OAUTH2}proxy: {{base_url: 'https://${{connectionConfig.dc}}.a.example'}}\n\

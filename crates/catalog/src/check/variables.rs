@@ -312,7 +312,8 @@ fn unused(rules: &mut Rules<'_>, used: &HashSet<String>) {
     }
 }
 
-/// URLs end up in logs of every hop; `proxy.query` is where an API that knows no better is served.
+/// URLs end up in logs of every hop; `proxy.query` is where an API that knows no better is served, and
+/// `secrets_in_url` says that it is meant.
 fn secret_in_query(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
     let is_url = match path.last() {
         Some(Step::Key(key)) => key.ends_with("_url") || key == "base_url_override",
@@ -326,6 +327,14 @@ fn secret_in_query(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
     };
     let secret = |name: &str| {
         let key = name.strip_prefix("credentials.").unwrap_or(name);
+        if rules
+            .definition
+            .secrets_in_url
+            .iter()
+            .any(|declared| declared == key)
+        {
+            return false;
+        }
         matches!(
             key,
             "accessToken" | "apiKey" | "password" | "client_secret" | "clientSecret" | "token"
@@ -341,8 +350,9 @@ fn secret_in_query(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
         .find(|name| secret(name))
         .map(str::to_owned);
     if let Some(name) = found {
-        let message =
-            format!("`{name}` is a secret and would be written to logs as part of the URL; use a header");
+        let message = format!(
+            "`{name}` is a secret and would be written to logs as part of the URL; use a header, or declare it in `secrets_in_url`"
+        );
         rules.warn("secret-in-url", path.to_vec(), message);
     }
 }

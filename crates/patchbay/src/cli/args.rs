@@ -464,10 +464,13 @@ pub enum CatalogAction {
         /// Its name.
         provider: String,
     },
-    /// Show what configured files change in the embedded catalogue.
+    /// Show what files change in the embedded catalogue. With --json, also from what to what.
     Diff {
         /// Files or directories; without any, the configured ones.
         paths: Vec<PathBuf>,
+        /// Compare with the files alone: what they lack is shown too.
+        #[arg(long)]
+        whole: bool,
     },
 }
 

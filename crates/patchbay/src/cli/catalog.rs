@@ -1,11 +1,14 @@
 //! `patchbay catalog`.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::bail;
+use patchbay_catalog::diff::{self, Difference};
 use patchbay_catalog::{Catalogue, Finding, Origin, Severity, Source, check};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Exit;
 use super::args::{CatalogAction, Format};
@@ -31,7 +34,10 @@ pub(super) fn run(
         CatalogAction::Check { paths } => self::check(config, paths, format, out),
         CatalogAction::List { search } => list(config, search.as_deref(), format, out),
         CatalogAction::Show { provider } => show(config, provider, out),
-        CatalogAction::Diff { paths } => diff(config, paths, format, out),
+        CatalogAction::Diff { paths, whole } => {
+            let other = if *whole { Other::Whole } else { Other::Overlay };
+            diff(config, paths, other, format, out)
+        }
     }
 }
 
@@ -54,7 +60,8 @@ fn check(config: &Config, paths: &[PathBuf], format: Format, out: &mut Output<'_
     let (catalogue, _) = Catalogue::load(&sources);
     if format.json {
         let findings: Vec<_> = findings.iter().map(finding_json).collect();
-        out.json(&json!({ "providers": catalogue.len(), "findings": findings }))?;
+        let modes: BTreeMap<&str, usize> = by_auth_mode(&catalogue).into_iter().collect();
+        out.json(&json!({ "providers": catalogue.len(), "auth_modes": modes, "findings": findings }))?;
     } else {
         for finding in &findings {
             out.line(finding.to_string())?;
@@ -68,12 +75,28 @@ fn check(config: &Config, paths: &[PathBuf], format: Format, out: &mut Output<'_
             catalogue.len(),
             findings.len() - errors
         ))?;
+        let modes: Vec<String> = by_auth_mode(&catalogue)
+            .into_iter()
+            .map(|(mode, count)| format!("{mode} {count}"))
+            .collect();
+        out.line(format!("By auth mode: {}.", modes.join(", ")))?;
     }
     Ok(if findings.is_empty() {
         Exit::Done
     } else {
         Exit::Findings
     })
+}
+
+/// How many providers there are of each mode, the most used first.
+fn by_auth_mode(catalogue: &Catalogue) -> Vec<(&'static str, usize)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for provider in catalogue {
+        *counts.entry(provider.definition.auth_mode.as_str()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    counts
 }
 
 fn finding_json(finding: &Finding) -> serde_json::Value {
@@ -139,51 +162,60 @@ fn show(config: &Config, provider: &str, out: &mut Output<'_>) -> anyhow::Result
     Ok(Exit::Done)
 }
 
-/// A provider that the operator's files add or change.
+/// What the embedded catalogue is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Other {
+    /// Itself with the files over it, as a server would load them.
+    Overlay,
+    /// The files alone.
+    Whole,
+}
+
+/// A provider that is not the same in both.
 #[derive(Serialize)]
-struct Difference {
+struct Compared {
     provider: String,
     change: &'static str,
-    keys: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<Changed>,
     from: String,
 }
 
-fn diff(config: &Config, paths: &[PathBuf], format: Format, out: &mut Output<'_>) -> anyhow::Result<Exit> {
+/// A value that is not the same in both; null on the side that lacks it.
+#[derive(Serialize)]
+struct Changed {
+    path: String,
+    before: Value,
+    after: Value,
+}
+
+fn diff(
+    config: &Config,
+    paths: &[PathBuf],
+    other: Other,
+    format: Format,
+    out: &mut Output<'_>,
+) -> anyhow::Result<Exit> {
+    let mut sources = sources(config, paths);
+    if other == Other::Whole {
+        sources.retain(|source| !matches!(source, Source::BuiltIn));
+    }
     let built_in = Catalogue::built_in();
-    let (catalogue, findings) = Catalogue::load(&sources(config, paths));
-    let rows: Vec<Difference> = catalogue
-        .iter()
-        .filter_map(|provider| {
-            let (change, keys) = match built_in.get(&provider.name) {
-                None => ("added", Vec::new()),
-                Some(before) => {
-                    let keys: Vec<String> = before
-                        .wire
-                        .keys()
-                        .chain(provider.wire.keys().filter(|key| !before.wire.contains_key(*key)))
-                        .filter(|key| before.wire.get(*key) != provider.wire.get(*key))
-                        .cloned()
-                        .collect();
-                    ("changed", keys)
-                }
-            };
-            (change == "added" || !keys.is_empty()).then(|| Difference {
-                provider: provider.name.clone(),
-                change,
-                keys,
-                from: provider.origin.to_string(),
-            })
-        })
+    let (catalogue, findings) = Catalogue::load(&sources);
+    let rows: Vec<Compared> = diff::diff(&built_in, &catalogue)
+        .into_iter()
+        .map(|difference| row(difference, &catalogue))
         .collect();
-    let cells = |row: &Difference| {
+    let cells = |row: &Compared| {
+        let paths: Vec<&str> = row.values.iter().map(|value| value.path.as_str()).collect();
         vec![
             row.provider.clone(),
             row.change.to_owned(),
-            row.keys.join(" "),
+            paths.join(" "),
             row.from.clone(),
         ]
     };
-    let columns = ["PROVIDER", "CHANGE", "KEYS", "FROM"];
+    let columns = ["PROVIDER", "CHANGE", "VALUES", "FROM"];
     out.table(
         format,
         &rows,
@@ -201,4 +233,28 @@ fn diff(config: &Config, paths: &[PathBuf], format: Format, out: &mut Output<'_>
         ))?;
     }
     Ok(Exit::Done)
+}
+
+fn row(difference: Difference, after: &Catalogue) -> Compared {
+    let (provider, change, values) = match difference {
+        Difference::Added(provider) => (provider, "added", Vec::new()),
+        Difference::Removed(provider) => (provider, "missing", Vec::new()),
+        Difference::Changed { provider, values } => (provider, "changed", values),
+    };
+    let origin = after
+        .get(&provider)
+        .map_or(&Origin::BuiltIn, |found| &found.origin);
+    Compared {
+        change,
+        from: origin.to_string(),
+        provider,
+        values: values
+            .into_iter()
+            .map(|value| Changed {
+                path: value.path,
+                before: value.before.unwrap_or_default(),
+                after: value.after.unwrap_or_default(),
+            })
+            .collect(),
+    }
 }
