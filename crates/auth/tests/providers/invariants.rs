@@ -89,9 +89,8 @@ fn exchange_faults(part: Part, exchange: &Exchange, story: &Story, wire: &Value)
         let is_lasting = secret.variables.iter().any(|name| name == "refresh_token");
         let shows = everything.contains(&secret.value);
         let where_not = match part {
-            Part::Authorize => true,
             Part::Call | Part::Verify => is_lasting || (is_clients && !mentions(wire, "clientSecret")),
-            Part::Register | Part::Discover => true,
+            Part::Authorize | Part::Register | Part::Discover => true,
             Part::Obtain => is_lasting,
             Part::Renew => false,
         };
