@@ -76,7 +76,7 @@ describe('a provider added from a file while the server runs', () => {
     // Its own rules, not only its own labels.
     await ui.field('Orchard').fill('North Hill!');
     await ui.field('Orchard key').fill(API_KEY);
-    await ui.primary.click();
+    await ui.primary.click({ force: true });
     assert.equal(await ui.field('Orchard').getAttribute('aria-invalid'), 'true');
     await ui.field('Orchard').fill('north-hill');
     await ui.primary.click();

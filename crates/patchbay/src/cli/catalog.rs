@@ -211,11 +211,11 @@ fn diff(
         vec![
             row.provider.clone(),
             row.change.to_owned(),
-            paths.join(" "),
             row.from.clone(),
+            paths.join(" "),
         ]
     };
-    let columns = ["PROVIDER", "CHANGE", "VALUES", "FROM"];
+    let columns = ["PROVIDER", "CHANGE", "FROM", "VALUES"];
     out.table(
         format,
         &rows,
