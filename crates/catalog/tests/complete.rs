@@ -89,7 +89,7 @@ fn gaps_of(provider: &Provider) -> Vec<String> {
     );
     need(
         definition.auth_mode != AuthMode::OAuth2 || provider.wire.contains_key("available_scopes"),
-        "no `available_scopes`; `[]` where the provider has none",
+        "no `available_scopes`; `[]` where none are known",
     );
     for fields in [
         &definition.connection_config,
