@@ -142,7 +142,7 @@ impl<'a> Form<'a> {
     pub(crate) fn text(&mut self, name: &str, min: usize, max: usize) -> &'a str {
         let value = self.body.get(name);
         let Some(text) = value.and_then(Value::as_str) else {
-            let kind = value.map_or("undefined", kind);
+            let kind = value.map_or("undefined", patchbay_types::tags::json_type);
             self.issue(
                 "invalid_type",
                 format!("Invalid input: expected string, received {kind}"),
@@ -201,17 +201,6 @@ impl<'a> Form<'a> {
         } else {
             Err(FormError::Invalid(self.issues))
         }
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 

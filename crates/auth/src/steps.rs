@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use patchbay_ambient::Ambient;
-use patchbay_catalog::Definition;
 use patchbay_catalog::definition::{BodyFormat, Choice, Otherwise, ProviderStep, StepRequest};
 use patchbay_catalog::template::{Lookup, Mode, OnUnresolved, Scope, TemplateMap, TemplateValue, UrlValues};
 use patchbay_outbound::Client;
-use patchbay_types::integrations::IntegrationSecrets;
-use patchbay_types::{Credentials, JsonMap};
+use patchbay_types::JsonMap;
 use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
@@ -24,23 +22,6 @@ use crate::oauth2::authorize;
 use crate::oauth2::client::claims;
 use crate::own_call::{OwnBody, OwnCall, OwnCallError, assemble};
 use crate::request::{BuildError, Subject, Variables};
-
-/// The connection the steps are about.
-#[derive(Clone, Copy, Debug)]
-pub struct StepsInput<'a> {
-    /// Provider.
-    pub definition: &'a Definition,
-    /// The operator's app.
-    pub secrets: &'a IntegrationSecrets,
-    /// The connection's credentials.
-    pub credentials: &'a Credentials,
-    /// The connection's parameters.
-    pub connection_config: &'a JsonMap,
-    /// The connection's public id.
-    pub connection_id: &'a str,
-    /// The connection's metadata.
-    pub metadata: Option<&'a JsonMap>,
-}
 
 /// What the steps want changed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -129,20 +110,20 @@ impl From<OwnCallError> for StepError {
 pub async fn carry_out(
     client: &Client,
     steps: &[ProviderStep],
-    input: &StepsInput<'_>,
+    subject: &Subject<'_>,
     longest: Duration,
     ambient: &Ambient,
 ) -> Carried {
     let deadline = Instant::now() + longest;
     let mut run = Run {
         client,
-        input,
+        connection: subject,
         ambient,
-        config: input.connection_config.clone(),
-        claims: access_token(input.credentials)
+        config: subject.connection_config.clone(),
+        claims: access_token(subject.credentials)
             .and_then(claims)
             .unwrap_or_default(),
-        scopes: authorize::scopes(input.secrets, input.connection_config).join(" "),
+        scopes: authorize::scopes(subject.secrets, subject.connection_config).join(" "),
         answers: Vec::new(),
         item: None,
         effects: Effects::default(),
@@ -172,7 +153,7 @@ pub async fn carry_out(
 
 struct Run<'a> {
     client: &'a Client,
-    input: &'a StepsInput<'a>,
+    connection: &'a Subject<'a>,
     ambient: &'a Ambient,
     /// With what steps have changed so far.
     config: JsonMap,
@@ -327,7 +308,7 @@ impl Run<'_> {
         }
         if step.keeps_existing {
             config.retain(|key, _| is_blank(self.config.get(key)));
-            let stored = self.input.metadata;
+            let stored = self.connection.metadata;
             metadata.retain(|key, _| is_blank(stored.and_then(|stored| stored.get(key))));
         }
         self.effects.unset.retain(|key| !config.contains_key(key));
@@ -344,12 +325,8 @@ impl Run<'_> {
     fn known(&self) -> Known<'_> {
         Known {
             subject: Subject {
-                definition: self.input.definition,
-                secrets: self.input.secrets,
-                credentials: self.input.credentials,
                 connection_config: &self.config,
-                connection_id: self.input.connection_id,
-                metadata: self.input.metadata,
+                ..*self.connection
             },
             ambient: self.ambient,
             claims: &self.claims,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
 use patchbay_auth::app::AppError;
-use patchbay_auth::driver::DiscoveryError;
+use patchbay_auth::driver::{DiscoveryError, ExchangeInput};
 use patchbay_auth::modes::{self, Entry};
 use patchbay_auth::oauth1::handshake::HandshakeError;
 use patchbay_auth::oauth2::authorize;
@@ -421,6 +421,20 @@ impl Arriving<'_> {
     fn param(&self, name: &str) -> Option<&str> {
         let value = self.query.params.get(name).map(String::as_str);
         value.filter(|value| !value.is_empty())
+    }
+
+    /// What the code is exchanged with; `config` is what is known of the connection by now.
+    fn exchange<'a>(&'a self, code: &'a str, config: &'a JsonMap) -> ExchangeInput<'a> {
+        ExchangeInput {
+            definition: self.definition,
+            secrets: &self.integration.secrets,
+            connection_config: config,
+            client_override: &self.attempt.client_override,
+            code,
+            code_verifier: self.attempt.code_verifier.as_ref(),
+            callback_url: &self.attempt.callback_url,
+            state: self.query.state().unwrap_or_default(),
+        }
     }
 
     /// The callback lacks what it should bring; with what the provider says about it.

@@ -24,6 +24,7 @@ use patchbay_types::{
     OperationId, Tags, Timestamp,
 };
 
+use crate::admission::Admission;
 use crate::auth_outcomes::Awaited;
 use crate::caches::{Changed, ConnectionName};
 use crate::context::Context;
@@ -342,6 +343,36 @@ pub(crate) struct NewConnection {
     pub(crate) operation: Option<OperationId>,
     /// The attempt it ends.
     pub(crate) ends: Option<Ended>,
+}
+
+impl NewConnection {
+    /// The connection that a session may make, as its product wished, of what the end user brought.
+    pub(crate) fn admitted(
+        admission: &Admission,
+        credentials: Credentials,
+        connection_config: JsonMap,
+        now: Timestamp,
+    ) -> Self {
+        let session = &admission.session;
+        let end_user = session.spec.end_user.clone();
+        Self {
+            auth_mode: admission.mode(),
+            upsert: ConnectionUpsert {
+                integration_id: admission.integration.id,
+                connection_id: admission.connection_id.clone(),
+                credentials_expires_at: expiry_to_check(&credentials, now),
+                credentials,
+                connection_config,
+                metadata: Change::Keep,
+                tags: Admission::tags(session),
+                webhook_url_override: Admission::webhook_url_override(session),
+                end_user: Change::Keep,
+            },
+            end_user: end_user.map(|user| (user, session.spec.organization.clone())),
+            operation: session.operation_id.clone(),
+            ends: None,
+        }
+    }
 }
 
 /// An attempt that ends with a connection.

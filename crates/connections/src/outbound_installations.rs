@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use patchbay_types::connect_sessions::ConnectSession;
-use patchbay_types::connections::{Change, ConnectionUpsert};
 use patchbay_types::credentials::OAuth2;
 use patchbay_types::{AuthMode, Credentials};
 
-use crate::admission::{Admission, Refusal, Wish, admit};
-use crate::connections::{Announce, NewConnection, expiry_to_check, store_and};
+use crate::admission::{Refusal, Wish, admit};
+use crate::connections::{Announce, NewConnection, store_and};
 use crate::context::Context;
 use crate::inbound_events::is_outbound;
 use crate::submissions::{SubmitError, Submitted};
@@ -36,25 +35,8 @@ pub async fn begin(
         context,
         &admission.environment,
         NewConnection {
-            auth_mode: admission.mode(),
-            upsert: ConnectionUpsert {
-                integration_id: admission.integration.id,
-                connection_id: admission.connection_id.clone(),
-                credentials_expires_at: expiry_to_check(&credentials, context.ambient.now()),
-                credentials,
-                connection_config,
-                metadata: Change::Keep,
-                tags: Admission::tags(session),
-                webhook_url_override: Admission::webhook_url_override(session),
-                end_user: Change::Keep,
-            },
-            end_user: session
-                .spec
-                .end_user
-                .clone()
-                .map(|user| (user, session.spec.organization.clone())),
             operation: None,
-            ends: None,
+            ..NewConnection::admitted(&admission, credentials, connection_config, context.ambient.now())
         },
         Announce::Nothing,
     )

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use patchbay_auth::steps::{Carried, StepsInput, carry_out};
+use patchbay_auth::request::Subject;
+use patchbay_auth::steps::{Carried, carry_out};
 use patchbay_store::connections::MetadataChange;
 use patchbay_store::db::{DbError, Notice, Topic, Tx};
 use patchbay_store::provider_steps::{self, PendingSteps};
@@ -276,7 +277,7 @@ async fn carry(
     let Some(integration) = crate::integrations::get(context, connection.environment_id, key).await? else {
         return Ok(None);
     };
-    let input = StepsInput {
+    let subject = Subject {
         definition,
         secrets: &integration.secrets,
         credentials: &connection.credentials,
@@ -285,7 +286,7 @@ async fn carry(
         metadata: connection.metadata.as_ref(),
     };
     Ok(Some(
-        carry_out(&context.proxy_client, steps, &input, PATIENCE, &context.ambient).await,
+        carry_out(&context.proxy_client, steps, &subject, PATIENCE, &context.ambient).await,
     ))
 }
 

@@ -9,11 +9,10 @@ use patchbay_auth::verification::{self, Candidate};
 use patchbay_auth::{aws_sigv4, bill, signed_tokens, tba, two_step, wsse};
 use patchbay_store::db::DbError;
 use patchbay_types::connect_sessions::ConnectSession;
-use patchbay_types::connections::{Change, ConnectionUpsert};
 use patchbay_types::{AuthMode, Credentials, JsonMap};
 
 use crate::admission::{Admission, Refusal, Wish, admit};
-use crate::connections::{ConnectionError, NewConnection, expiry_to_check, store};
+use crate::connections::{ConnectionError, NewConnection, store};
 use crate::context::Context;
 use crate::failed_attempts::{self, FailedAttempt};
 
@@ -250,31 +249,10 @@ async fn accept(
     verification::verify(&context.proxy_client, &candidate, &context.ambient)
         .await
         .map_err(|failure| SubmitError::TestFailed(failure.to_string()))?;
-    let session = &admission.session;
     let stored = store(
         context,
         &admission.environment,
-        NewConnection {
-            auth_mode: admission.mode(),
-            upsert: ConnectionUpsert {
-                integration_id: admission.integration.id,
-                connection_id: admission.connection_id.clone(),
-                credentials_expires_at: expiry_to_check(&credentials, context.ambient.now()),
-                credentials,
-                connection_config,
-                metadata: Change::Keep,
-                tags: Admission::tags(session),
-                webhook_url_override: Admission::webhook_url_override(session),
-                end_user: Change::Keep,
-            },
-            end_user: session
-                .spec
-                .end_user
-                .clone()
-                .map(|user| (user, session.spec.organization.clone())),
-            operation: session.operation_id.clone(),
-            ends: None,
-        },
+        NewConnection::admitted(&admission, credentials, connection_config, context.ambient.now()),
     )
     .await?;
     Ok(Submitted {

@@ -14,7 +14,7 @@ use patchbay_catalog::definition::{
 use patchbay_catalog::template::{Mode, OnUnresolved, Scope};
 use patchbay_types::credentials::OAuth2;
 use patchbay_types::integrations::IntegrationSecrets;
-use patchbay_types::{JsonMap, Secret};
+use patchbay_types::{Credentials, JsonMap, Secret};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -230,6 +230,26 @@ fn client_assertion(
     };
     let key = SigningKey::from_pem(&Secret::new(key)).map_err(|error| unusable(&error.to_string()))?;
     jwt::sign(&header, &claims, &key).map_err(|error| unusable(&error.to_string()))
+}
+
+/// What asks for extra tokens, if the definition has any, with the tokens to ask with and the client they are of.
+pub(super) fn asks_for_extras<'d, 'c>(
+    definition: &'d Definition,
+    secrets: &'c IntegrationSecrets,
+    credentials: &'c Credentials,
+) -> Option<(&'d TokenClient, &'c OAuth2, OAuthClient<'c>)>
+where
+    'd: 'c,
+{
+    let token_client = definition.token_client.as_deref()?;
+    let Credentials::OAuth2(tokens) = credentials else {
+        return None;
+    };
+    if token_client.extra_tokens.is_empty() {
+        return None;
+    }
+    let oauth_client = OAuthClient::choose(definition, secrets, tokens.config_override.as_ref()).ok()?;
+    Some((token_client, tokens, oauth_client))
 }
 
 /// The extra tokens that are to be had, with their requests.

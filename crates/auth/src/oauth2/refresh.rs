@@ -249,16 +249,8 @@ pub(crate) fn extras<'d>(
     ambient: &Ambient,
 ) -> Vec<(&'d ExtraToken, Call)> {
     let definition = input.definition;
-    let (Some(token_client), Credentials::OAuth2(tokens)) =
-        (definition.token_client.as_deref(), &renewal.credentials)
-    else {
-        return Vec::new();
-    };
-    if token_client.extra_tokens.is_empty() {
-        return Vec::new();
-    }
-    let Ok(oauth_client) = OAuthClient::choose(definition, input.secrets, tokens.config_override.as_ref())
-    else {
+    let asks = client::asks_for_extras(definition, input.secrets, &renewal.credentials);
+    let Some((token_client, tokens, oauth_client)) = asks else {
         return Vec::new();
     };
     let scopes = client::scopes(definition, input.secrets, input.connection_config);

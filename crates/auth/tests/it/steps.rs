@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchbay_auth::steps::{Carried, StepsInput, carry_out};
+use patchbay_auth::request::Subject;
+use patchbay_auth::steps::{Carried, carry_out};
 use patchbay_catalog::definition::ProviderStep;
 use patchbay_catalog::{Catalogue, Definition, Provider};
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ async fn run(make: impl FnOnce(&str) -> Arc<Provider>, which: Which, told: Told)
     let provider = make(&upstream.origin);
     let (secrets, credentials) = (secrets(), credentials(told.credentials));
     let (config, metadata) = (object(told.config), object(told.metadata));
-    let input = StepsInput {
+    let subject = Subject {
         definition: &provider.definition,
         secrets: &secrets,
         credentials: &credentials,
@@ -64,7 +65,7 @@ async fn run(make: impl FnOnce(&str) -> Arc<Provider>, which: Which, told: Told)
     let carried = carry_out(
         &client(&ambient),
         steps,
-        &input,
+        &subject,
         Duration::from_secs(30),
         &ambient,
     )

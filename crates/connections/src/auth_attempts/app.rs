@@ -5,7 +5,7 @@
 //! the provider's webhook completes it once the owner agreed.
 
 use patchbay_auth::app::{self, AppKeys, INSTALLATION_ID, USER_CREDENTIALS};
-use patchbay_auth::driver::{self, AppError, ExchangeInput};
+use patchbay_auth::driver::{self, AppError};
 use patchbay_auth::metadata;
 use patchbay_auth::request::Subject;
 use patchbay_catalog::Definition;
@@ -145,16 +145,7 @@ fn refused(error: &AppError) -> Failure {
 
 async fn exchange(arriving: &Arriving<'_>, code: &str) -> Result<Credentials, Failure> {
     let (context, attempt) = (arriving.context, arriving.attempt);
-    let input = ExchangeInput {
-        definition: arriving.definition,
-        secrets: &arriving.integration.secrets,
-        connection_config: &attempt.connection_config,
-        client_override: &attempt.client_override,
-        code,
-        code_verifier: attempt.code_verifier.as_ref(),
-        callback_url: &attempt.callback_url,
-        state: arriving.query.state().unwrap_or_default(),
-    };
+    let input = arriving.exchange(code, &attempt.connection_config);
     driver::exchange_code(&context.token_client, &input, &context.ambient)
         .await
         .map(|exchanged| exchanged.credentials)

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use patchbay_auth::driver::{self, Becoming, DiscoveryError, ExchangeInput};
+use patchbay_auth::driver::{self, Becoming, DiscoveryError};
 use patchbay_auth::mcp::generic::{self, Known};
 use patchbay_auth::metadata;
 use patchbay_auth::oauth2::{authorize, pkce};
@@ -72,16 +72,7 @@ pub(super) async fn arrive(arriving: &Arriving<'_>) -> Result<Arrival, Failure> 
     let code = arriving
         .param("code")
         .ok_or_else(|| arriving.incomplete("code"))?;
-    let input = ExchangeInput {
-        definition: arriving.definition,
-        secrets: &arriving.integration.secrets,
-        connection_config: &attempt.connection_config,
-        client_override: &attempt.client_override,
-        code,
-        code_verifier: attempt.code_verifier.as_ref(),
-        callback_url: &attempt.callback_url,
-        state: arriving.query.state().unwrap_or_default(),
-    };
+    let input = arriving.exchange(code, &attempt.connection_config);
     let exchanged = driver::exchange_discovered(&context.proxy_client, &input, &context.ambient)
         .await
         .map_err(|error| Failure::new("unknown_err", error.webhook_type(), error.to_string()))?;

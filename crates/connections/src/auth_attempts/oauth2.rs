@@ -42,16 +42,7 @@ pub(super) async fn arrive(arriving: &Arriving<'_>) -> Result<Arrival, Failure> 
     );
     let exchanged = driver::exchange_code(
         &context.token_client,
-        &driver::ExchangeInput {
-            definition,
-            secrets: &arriving.integration.secrets,
-            connection_config: &known,
-            client_override: &attempt.client_override,
-            code,
-            code_verifier: attempt.code_verifier.as_ref(),
-            callback_url: &attempt.callback_url,
-            state: arriving.query.state().unwrap_or_default(),
-        },
+        &arriving.exchange(code, &known),
         &context.ambient,
     )
     .await
