@@ -152,7 +152,8 @@ impl Route {
         Self::new(Verb::Any, path)
     }
 
-    /// `{name}` in `path` takes a segment, `{*name}` all that follows, be it nothing.
+    /// `{name}` in `path` takes a segment, `{*name}` all that follows, be it nothing: no parameter, the
+    /// handler finds it in the request's own path.
     fn new(verb: Verb, path: &'static str) -> Self {
         Self {
             spec: Spec {

@@ -1,6 +1,8 @@
 //! Driving connections: HTTP/1.1 and HTTP/2 (prior knowledge) on one port, upgrades, time limits, and an orderly
 //! end.
 
+mod linger;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,6 +19,7 @@ use patchbay_ambient::Ambient;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::service::Service;
+use linger::{Lingering, Told};
 
 /// What answers requests: a [`Service`], or something around one.
 pub trait Handler: Clone + Send + Sync + 'static {
@@ -118,10 +121,16 @@ async fn connection<H: Handler>(
     let _ = stream.set_nodelay(true);
     let spoke = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&spoke);
+    let unread = Arc::new(AtomicBool::new(false));
+    let stream = Lingering::new(stream, Arc::clone(&unread));
     let answer = service_fn(move |request: Request<Incoming>| {
         heard.store(true, Ordering::Relaxed);
         let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handler.handle(request.map(Body::new), peer).await) }
+        let request = match request.version() {
+            Version::HTTP_2 => request.map(Body::new),
+            _ => request.map(|body| Body::new(Told::new(body, &unread))),
+        };
+        async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     let mut serving = std::pin::pin!(serving);

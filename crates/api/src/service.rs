@@ -87,10 +87,12 @@ impl Service {
         let mut matcher = Matcher::new();
         for endpoint in &endpoints {
             for path in endpoint.paths() {
+                // What a rest holds is the handler's own affair, escapes that are no UTF-8 included.
+                let named = path.split("{*").next().unwrap_or_default();
                 let target = Target {
                     endpoint: endpoint.clone(),
                     errors: endpoint.errors(),
-                    names: parameter_names(path).collect(),
+                    names: parameter_names(named).collect(),
                     metrics: OnceLock::new(),
                 };
                 matcher.insert(endpoint.spec.verb.clone(), path, target)?;

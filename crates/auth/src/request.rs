@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, Method};
 use patchbay_ambient::Ambient;
 use patchbay_catalog::Definition;
 use patchbay_catalog::template::{
-    Function, Mode, NamedTemplate, OnUnresolved, RenderUrlError, Scope, SignableRequest, Template,
+    Mode, NamedTemplate, OnUnresolved, RenderUrlError, Scope, SignableRequest, Template,
 };
 use patchbay_types::credentials::Derived;
 use patchbay_types::integrations::IntegrationSecrets;
@@ -199,15 +199,7 @@ pub fn injected_body(subject: &Subject<'_>, method: &Method, ambient: &Ambient) 
 
 /// Whether the mode or the definition's headers sign or repeat the request's body, which then has to be at hand whole.
 pub fn reads_body(definition: &Definition) -> bool {
-    if definition.auth_mode == AuthMode::AwsSigV4 {
-        return true;
-    }
-    definition.proxy.headers.iter().any(|entry| {
-        let template = &entry.template;
-        template.calls(Function::AwsSigV4)
-            || template.mentions("params")
-            || template.mentions("bodyCanonicalParams")
-    })
+    definition.auth_mode == AuthMode::AwsSigV4 || definition.proxy.headers_read_body
 }
 
 /// The certificate calls of this connection are made with, where the provider asks for one.

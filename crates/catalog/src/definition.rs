@@ -22,8 +22,8 @@ pub use condition::{Condition, Test};
 pub use expect::{Expect, JsonKind};
 pub use fields::{Field, Fields, Format, Pattern, VisibleWhen};
 pub use proxy::{
-    ErrorCode, LinkSource, OffsetCalculation, Pagination, PaginationKind, Proxy, Retry, RetryInBody,
-    RetryStrategy, Verification,
+    ErrorCode, HttpVersion, LinkSource, OffsetCalculation, Pagination, PaginationKind, Proxy, Retry,
+    RetryInBody, RetryStrategy, Verification,
 };
 pub(crate) use reader::{Note, Reader, Step, Target, dotted};
 pub use steps::{Choice, Otherwise, ProviderStep, StepRequest};

@@ -6,8 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use http::header::HeaderValue;
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use metrics::Histogram;
 use patchbay_ambient::Clock;
 
@@ -211,6 +212,7 @@ impl Client {
             body,
             progress: Arc::clone(&progress),
         });
+        announce_nothing(&mut request);
         // The version a caller copied from its own client must not decide ours; ALPN does.
         *request.version_mut() = Version::HTTP_11;
         let identified;
@@ -309,6 +311,15 @@ fn check_request(request: &Request<Body>) -> Result<(), Error> {
         return Err(Error::InvalidUrl(InvalidUrl::Userinfo));
     }
     Ok(())
+}
+
+/// Servers may insist on a length where a method means the request to have a body (RFC 9110 §8.6, status 411).
+fn announce_nothing(request: &mut Request<Outgoing>) {
+    if matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+        && request.body().is_end_stream()
+    {
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+    }
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

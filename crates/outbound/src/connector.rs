@@ -20,10 +20,11 @@ use crate::client::Protocol;
 use crate::dns::GuardedResolver;
 use crate::error::{ConnectFailure, Error, InvalidUrl, Phase, TlsFailure};
 use crate::policy::Policy;
+use crate::socket::Socket;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
-    https: HttpsConnector<HttpConnector<GuardedResolver>>,
+    https: HttpsConnector<Tcp>,
     resolver: GuardedResolver,
     policy: Policy,
     limit: Duration,
@@ -44,6 +45,7 @@ impl Connector {
         tcp.set_keepalive(Some(Duration::from_mins(1)));
         // Spread over a name's addresses, so that one dead address does not use up the time of the others.
         tcp.set_connect_timeout(Some(limit));
+        let tcp = Tcp(tcp);
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         let https = match protocol {
             Protocol::Auto => builder.enable_all_versions().wrap_connector(tcp),
@@ -59,7 +61,26 @@ impl Connector {
 }
 
 /// A connected socket, with TLS or without.
-pub(crate) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(crate) type Stream = MaybeHttpsStream<Socket<TokioIo<TcpStream>>>;
+
+/// Connects without TLS.
+#[derive(Clone, Debug)]
+struct Tcp(HttpConnector<GuardedResolver>);
+
+impl Service<Uri> for Tcp {
+    type Response = Socket<TokioIo<TcpStream>>;
+    type Error = <HttpConnector<GuardedResolver> as Service<Uri>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move { connecting.await.map(Socket::new) })
+    }
+}
 
 impl Service<Uri> for Connector {
     type Response = Stream;

@@ -26,6 +26,7 @@ mod policy;
 mod pool;
 pub mod redirect;
 pub mod replay;
+mod socket;
 mod tls;
 
 pub use address::{Range, classify};

@@ -1,8 +1,8 @@
 //! Which headers pass.
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 /// Hop-by-hop headers (RFC 9110 §7.6.1): they belong to one connection and never pass. `Trailer` is not among them:
@@ -40,20 +40,27 @@ pub(crate) fn relayed(mut upstream: HeaderMap) -> HeaderMap {
     upstream
 }
 
-/// Headers about the transfer of a streamed body that pass on to the upstream: which trailers follow, and whether
-/// the caller takes any.
-pub(crate) fn transfer(caller: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+/// What the caller says of the answers it takes: that is what the upstream should send, for its bytes come back as
+/// they are.
+pub(crate) fn wishes(caller: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
     let takes_trailers = caller
         .get_all(TE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
-    let announced = caller
-        .get_all(TRAILER)
-        .iter()
-        .map(|value| (TRAILER, value.clone()));
-    announced.chain(takes_trailers.then(|| (TE, HeaderValue::from_static("trailers"))))
+    let trailers = takes_trailers.then(|| (TE, HeaderValue::from_static("trailers")));
+    let accepted = [ACCEPT, ACCEPT_ENCODING].into_iter();
+    accepted.flat_map(|name| all(caller, name)).chain(trailers)
+}
+
+/// Every value of a header.
+pub(crate) fn all(
+    caller: &HeaderMap,
+    name: HeaderName,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+    let values = caller.get_all(&name).iter();
+    values.map(move |value| (name.clone(), value.clone()))
 }
 
 /// Headers that frame a message: the transport writes them, a caller's wish cannot.

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
-};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use patchbay_auth::request::{self, BaseUrl, HeaderOrigin, Subject, Wanted};
 use patchbay_catalog::Definition;
+use patchbay_catalog::definition::HttpVersion;
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::refresh::{self, Freshness, ReadError};
 use patchbay_connections::{Context, integrations};
@@ -29,7 +28,7 @@ use crate::answer::RelayBody;
 use crate::body::{Conversion, conversion, lacks_boundary};
 use crate::call::{Controls, Logging, MAX_RETRIES, ProxyError, ProxyRequest, RedirectHeaders};
 use crate::egress::Egress;
-use crate::headers::{is_framing, relayed, transfer};
+use crate::headers::{all, is_framing, relayed, wishes};
 use crate::payload::{self, Payload};
 use crate::record::{Attempt, AttemptFailure, CallLog, CallRecord, Ending, Kept, Line};
 use crate::{retry, upgrade};
@@ -210,6 +209,7 @@ impl Proxy {
             defaults: Vec::new(),
             content_type: None,
             whole: Bytes::new(),
+            body_has_secrets: false,
             upgrade: wish.upgrade.filter(|_| upgrade::is_asked_for(&headers)),
             handshake: HeaderMap::new(),
         };
@@ -259,6 +259,8 @@ struct Relay<'a> {
     content_type: Option<HeaderValue>,
     /// The whole body if it is at hand, for signatures.
     whole: Bytes,
+    /// Whether the definition added to the body: perhaps credentials.
+    body_has_secrets: bool,
     /// The caller's connection, if it asks for another protocol.
     upgrade: Option<OnUpgrade>,
     /// Its handshake.
@@ -295,30 +297,36 @@ impl Relay<'_> {
             .iter()
             .find(|(name, _)| *name == CONTENT_TYPE)
             .map(|(_, value)| value);
-        let text =
-            |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = |value: Option<&HeaderValue>| {
+            value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
         let (given_text, wanted_text) = (text(given), text(wanted));
         // An encoded body is passed on as it is: what it says cannot be read here.
-        let is_encoded = headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|coding| coding != "identity");
+        let forwarded = self.controls.forwarded.iter();
+        let is_encoded = forwarded
+            .filter(|(name, _)| *name == CONTENT_ENCODING)
+            .map(|(_, coding)| coding)
+            .chain(headers.get_all(CONTENT_ENCODING))
+            .any(|coding| coding != "identity");
         let conversion = match conversion(given_text.as_deref(), wanted_text.as_deref()) {
             _ if is_encoded => Conversion::Pass,
             conversion => conversion,
         };
         // A form with parts is unreadable without the boundary it was written with.
         let readable = !lacks_boundary(wanted_text.as_deref()) || lacks_boundary(given_text.as_deref());
-        let content_type = wanted.filter(|_| readable).or(given).cloned();
+        let wanted = wanted.filter(|_| readable).cloned();
+        let content_type = wanted.clone().or_else(|| given.cloned());
         let subject = subject(self.definition, &self.integration, connection);
         let injected = request::injected_body(&subject, &self.method, ambient).filter(|_| !is_encoded);
+        self.body_has_secrets = injected.is_some();
         // GET and HEAD have no body here (proxy §1); every other method keeps what it was given.
         let (payload, content_type) = if self.method == Method::GET || self.method == Method::HEAD {
-            (Payload::Nothing, None)
+            (Payload::Nothing, wanted)
         } else if conversion == Conversion::Pass
             && injected.is_none()
             && !request::reads_body(self.definition)
         {
-            self.defaults.extend(transfer(headers));
+            self.defaults.extend(all(headers, TRAILER));
             (Payload::Stream(Replay::new(body, REPLAY_LIMIT)), content_type)
         } else {
             let limit = self.proxy.settings.body_limit;
@@ -327,11 +335,9 @@ impl Relay<'_> {
             (Payload::Whole(bytes), content_type)
         };
         self.whole = payload.whole();
-        for name in [ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING] {
-            // What the caller can read is what the upstream should send: its bytes come back as they are.
-            if let Some(value) = headers.get(&name) {
-                self.defaults.push((name, value.clone()));
-            }
+        self.defaults.extend(wishes(headers));
+        if !matches!(payload, Payload::Nothing) {
+            self.defaults.extend(all(headers, CONTENT_ENCODING));
         }
         if let Some(content_type) = &content_type {
             self.defaults.push((CONTENT_TYPE, content_type.clone()));
@@ -554,6 +560,8 @@ impl Relay<'_> {
         };
         if self.upgrade.is_some() {
             headers.extend(self.handshake.clone());
+        }
+        if self.upgrade.is_some() || definition.proxy.http_version == HttpVersion::Http1 {
             call.protocol = Protocol::Http1;
         }
         let forward = match self.controls.forward_headers_on_redirect {
@@ -572,7 +580,11 @@ impl Relay<'_> {
         let rules = Rules {
             credentials: Hidden::Named(&secret),
             headers: forward,
-            body: AcrossOrigins::Send,
+            body: if self.body_has_secrets {
+                forward
+            } else {
+                AcrossOrigins::Send
+            },
         };
         let outcome = follow(&self.client, &mut trace, body, payload, call, &rules).await;
         let most = self.controls.retries.min(MAX_RETRIES);

@@ -219,3 +219,18 @@ async fn shutdown_lets_requests_in_flight_finish_and_accepts_no_more() {
     );
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn an_answer_that_stands_before_the_request_is_over_arrives() {
+    let (address, ambient) = start(ServerOptions::default()).await;
+    let mut request = b"POST /proxy/x HTTP/1.1\r\nhost: h\r\ncontent-length: 8388608\r\n\r\n".to_vec();
+    request.resize(request.len() + 8 * 1024 * 1024, b'x');
+    // All of it is written before anything is read, more than the sockets hold.
+    let answer = exchange(address, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
+    assert!(answer.contains("missing_auth_header"), "{answer}");
+    assert_eq!(
+        ambient.tasks.shut_down(Duration::from_secs(5)).await,
+        Shutdown::Drained
+    );
+}

@@ -6,7 +6,7 @@ use super::expect::{Expect, expect};
 use super::reader::{Reader, Step, Target};
 use super::{BodyFormat, Pattern};
 use crate::finding::Severity;
-use crate::template::{NamedTemplate, Template, TemplateMap, TemplateValue};
+use crate::template::{Function, NamedTemplate, Template, TemplateMap, TemplateValue};
 
 /// `proxy`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Proxy {
     pub base_url: Option<Template>,
     /// Headers of every call, names in lower case.
     pub headers: Vec<NamedTemplate>,
+    /// Whether any of them signs or repeats the body, which then has to be at hand whole.
+    pub headers_read_body: bool,
     /// Query parameters of every call; dropped if unresolved.
     pub query: Vec<NamedTemplate>,
     /// Merged into the body of POST, PUT, PATCH and DELETE.
@@ -27,8 +29,20 @@ pub struct Proxy {
     pub decompress: bool,
     /// Send all headers again when redirected.
     pub forward_headers_on_redirect: bool,
+    /// What to speak over TLS (Patchbay's extension).
+    pub http_version: HttpVersion,
     /// The call that tests credentials.
     pub verification: Option<Verification>,
+}
+
+/// `proxy.http_version`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/2 where the server offers it.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only: the server's HTTP/2 does not work.
+    Http1,
 }
 
 /// `proxy.retry`.
@@ -175,19 +189,33 @@ impl ErrorCode {
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Proxy {
     let fallback = Template::parse_with_fallback;
+    let headers = reader.headers("headers", fallback);
     let proxy = Proxy {
         base_url: reader.template("base_url", fallback),
-        headers: reader.headers("headers", fallback),
+        headers_read_body: headers.iter().any(|entry| reads_body(&entry.template)),
+        headers,
         query: reader.named("query", fallback),
         body: reader.tree("body", fallback),
         retry: reader.section("retry", retry).unwrap_or_default(),
         paginate: reader.section("paginate", paginate).flatten(),
         decompress: reader.flag("decompress"),
         forward_headers_on_redirect: reader.flag("forward_headers_on_redirect"),
+        http_version: reader
+            .choice(
+                "http_version",
+                &[("auto", HttpVersion::Auto), ("1.1", HttpVersion::Http1)],
+            )
+            .unwrap_or_default(),
         verification: reader.section("verification", verification),
     };
     reader.ignore(&["connection_config"]);
     proxy
+}
+
+fn reads_body(template: &Template) -> bool {
+    template.calls(Function::AwsSigV4)
+        || template.mentions("params")
+        || template.mentions("bodyCanonicalParams")
 }
 
 fn retry(reader: &mut Reader<'_>) -> Retry {

@@ -24,6 +24,7 @@ mod proxy;
 mod retests;
 mod settings;
 mod steps;
+mod transparency;
 mod trust;
 mod webhooks;
 mod wire;

@@ -256,9 +256,14 @@ pub async fn hang(mut socket: TcpStream) {
     while let Ok(1..) = socket.read(&mut rest).await {}
 }
 
-/// Sends bytes to a server on loopback and reads the answer.
+/// Sends bytes to a server on loopback and reads the answer, which may come before all is sent.
 pub async fn ask(port: u16, request: &[u8], kind: Kind) -> Message {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.write_all(request).await.unwrap();
-    read_message(&mut stream, kind).await
+    let (mut reader, mut writer) = stream.split();
+    let mut answering = std::pin::pin!(read_message(&mut reader, kind));
+    tokio::select! {
+        answer = &mut answering => return answer,
+        _ = writer.write_all(request) => {}
+    }
+    answering.await
 }

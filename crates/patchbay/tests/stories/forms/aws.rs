@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::common::forms::Companies;
 use crate::common::forms::cloud::ROLE;
-use crate::common::{TestServer, World};
+use crate::common::raw::{Kind, ask};
+use crate::common::{DEV_KEY, TestServer, World};
 
 const FORM: &str = "/auth/aws-sigv4/form-aws";
 const EXTERNAL: &str = "6f1c1f9e-6a7a-4b0f-9c36-0f4f0a5d9b11";
@@ -58,6 +59,14 @@ patchbay_store::both_backends! {
             assert!(names.contains(&name), "{name} of {names:?}");
         }
         assert_eq!(used["body"], body.to_string());
+        // A body whose length nobody announced is read whole first: the signature covers it.
+        let chunked = format!(
+            "PUT /proxy/o HTTP/1.1\r\nhost: patchbay\r\nauthorization: Bearer {DEV_KEY}\r\nconnection-id: {id}\r\n\
+             provider-config-key: form-aws\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n\
+             5\r\npiece\r\n6\r\n by pi\r\n2\r\nce\r\n0\r\n\r\n"
+        );
+        let answer = ask(server.port(), chunked.as_bytes(), Kind::Response { to_head: false }).await;
+        assert_eq!((answer.status(), &answer.json()["body"]), (200, &json!("piece by pice")), "{answer:?}");
         server.relay("form-aws", &id, "GET", "/", None).await.expect(200);
         server.relay("form-aws", &id, "DELETE", "/x", None).await.expect(200);
 
