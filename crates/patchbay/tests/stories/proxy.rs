@@ -110,13 +110,59 @@ patchbay_store::both_backends! {
 
         // An operation of another environment, and one nobody knows.
         server.operator.ok("env create other").await;
-        let foreign = server.operator.json("keys create --env other --json").await["secret"].as_str().map(str::to_owned);
-        if let Some(foreign) = foreign {
-            let api = server.api.with_key(&foreign);
-            api.post("/integrations", &json!({"provider": "sample-api-key", "unique_key": "sample-api-key"})).await;
-        }
+        let foreign = server.operator.json("keys create --env other --json").await;
+        let api = server.api.with_key(foreign["api_key"].as_str().unwrap());
+        api.post("/integrations", &json!({"provider": "sample-api-key", "unique_key": "sample-api-key"})).await.expect(200);
+        let import = json!({
+            "provider_config_key": "sample-api-key", "connection_id": "k",
+            "credentials": {"type": "API_KEY", "apiKey": patchbay_sample::API_KEY},
+        });
+        api.post("/connections", &import).await.expect(201);
+        let listed = server.operator.json("logs --env other --type auth --json").await;
+        let theirs = listed[0]["id"].as_str().unwrap();
+        call(&server, &world.sample.base_url, &[("nango-activity-log-id", theirs)]).await;
         call(&server, &world.sample.base_url, &[("nango-activity-log-id", "1700000000000_abcdefgh")]).await;
-        assert_eq!(logged(&server, 1).await.len(), 1, "an operation of its own");
+        assert_eq!(logged(&server, 2).await.len(), 2, "operations of their own");
+        let shown = server.operator.ok(&format!("logs {theirs}")).await;
+        assert!(!shown.contains("/thing"), "{shown}");
+        server.finish().await;
+    }
+
+    async fn under_overload_log_entries_are_left_out_and_counted_and_no_call_waits(db: TestDb) {
+        let world = World::on(db).await;
+        let server = world.server().set("proxy_logs_per_sec", "1").start().await;
+        server.integrations().await;
+        server.import_key("k", &json!({})).await;
+        let get = async |path: &str, status: u16| {
+            let request = server.api.request("GET", &format!("/proxy{path}")).header("connection-id", "k");
+            let answer = request.header("provider-config-key", "sample-api-key").send().await;
+            assert_eq!(answer.status, status, "{}", answer.text);
+        };
+        let counted = async |outcome: &str, number: usize| {
+            let line = format!("patchbay_log_entries_total{{outcome=\"{outcome}\"}} {number}\n");
+            until(line.clone(), async || {
+                server.api.anonymous().get("/metrics").await.text.contains(&line).then_some(())
+            })
+            .await;
+        };
+        // No second passes: ten of each kind may come at once, and failures are not drowned by what went well.
+        for _ in 0..25 {
+            get("/echo", 200).await;
+        }
+        for _ in 0..25 {
+            get("/status/503", 503).await;
+        }
+        counted("sampled", 30).await;
+        counted("written", 20).await;
+        let rows = logged(&server, 20).await;
+        let good = rows.iter().filter(|row| row["state"] == "success").count();
+        assert_eq!((rows.len(), good), (20, 10));
+        world.clock.advance(Duration::from_secs(3));
+        for _ in 0..5 {
+            get("/echo", 200).await;
+        }
+        counted("sampled", 32).await;
+        counted("written", 23).await;
         server.finish().await;
     }
 
@@ -294,7 +340,27 @@ patchbay_store::both_backends! {
             drop(stream);
             assert_eq!(ended.recv().await, Some("ended"));
         }
-        let rows = logged(&server, 2).await;
+        // Nor is anybody asked again on behalf of a caller that did not wait.
+        let (asked, mut calls) = mpsc::unbounded_channel();
+        let busy = RawProvider::playing(move |mut socket| {
+            let asked = asked.clone();
+            async move {
+                asked.send(read_message(&mut socket, Kind::Request).await.start).unwrap();
+                let answer = b"HTTP/1.1 503 Later\r\nretry-after: 77\r\ncontent-length: 0\r\n\r\n";
+                socket.write_all(answer).await.unwrap();
+            }
+        })
+        .await;
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+        let request = head("GET", "/busy", &busy.url()) + "retries: 3\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let again = world.now() + Duration::from_secs(77);
+        until("a wait for the next attempt", async || world.clock.awaited().contains(&again).then_some(())).await;
+        drop(stream);
+        until("nobody to wait for it", async || (!world.clock.awaited().contains(&again)).then_some(())).await;
+        assert_eq!(calls.recv().await.unwrap(), "GET /busy HTTP/1.1");
+        assert!(calls.try_recv().is_err());
+        let rows = logged(&server, 3).await;
         assert!(rows.iter().all(|row| row["state"] == "failed"), "{rows:?}");
         server.finish().await;
     }

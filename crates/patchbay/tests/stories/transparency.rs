@@ -469,10 +469,7 @@ fn reply() -> impl Strategy<Value = Reply> {
 }
 
 /// Runs `check` on many values of `strategy`; a value it fails on is made as simple as still fails.
-async fn all<T: Clone + Debug>(
-    strategy: impl Strategy<Value = T>,
-    check: impl AsyncFn(T) -> Result<(), String>,
-) {
+async fn all<T: Clone + Debug>(strategy: BoxedStrategy<T>, check: impl AsyncFn(T) -> Result<(), String>) {
     let mut runner = TestRunner::new(Config {
         rng_seed: RngSeed::Fixed(4),
         failure_persistence: None,
@@ -577,7 +574,7 @@ patchbay_store::both_backends! {
         })
         .await;
         let (base, host) = (provider.url(), provider.address.to_string());
-        all((wish(), reply()), async |(wish, reply)| {
+        all((wish(), reply()).boxed(), async |(wish, reply)| {
             *next.lock().unwrap() = reply.written(wish.method);
             let response = Kind::Response { to_head: wish.method == "HEAD" };
             let mut answer = ask(server.port(), &wish.proxied(&base), response).await;
@@ -615,7 +612,7 @@ patchbay_store::both_backends! {
             1 => (200_u16..600).prop_map(|status| format!("/status/{status}?retry_after=1")),
             1 => Just("/nowhere/at/all".to_owned()),
         ];
-        all((wish(), path), async |(mut wish, path)| {
+        all((wish(), path).boxed(), async |(mut wish, path)| {
             wish.target = path;
             let kind = Kind::Response { to_head: wish.method == "HEAD" };
             let directly = ask(port, &wish.direct(&host), kind).await;

@@ -126,12 +126,6 @@ impl Sending {
         self.header("content-type", kind)
     }
 
-    /// A body of no named type.
-    pub fn bytes(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
-        self
-    }
-
     pub async fn send(self) -> Answer {
         let line = format!("{} {}", self.method, self.url);
         self.try_send()
