@@ -235,9 +235,11 @@ pub fn read_token(
 ) -> Result<Minted, AppError> {
     let mut rejection = Rejection::read(answer, &[jwt.expose()]);
     if !answer.is_success() {
-        // The provider has no words for it: the app was uninstalled.
-        if matches!(answer.status, 404 | 410) {
-            rejection.oauth_error = Some("installation_gone".to_owned());
+        // The provider has no words for these: the app was uninstalled, or its key is not the app's.
+        match answer.status {
+            404 | 410 => rejection.oauth_error = Some("installation_gone".to_owned()),
+            401 => rejection.oauth_error = Some("invalid_client".to_owned()),
+            _ => {}
         }
         return Err(AppError::Rejected(rejection));
     }

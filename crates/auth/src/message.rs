@@ -13,7 +13,7 @@ use patchbay_types::{JsonMap, Secret};
 use serde_json::Value;
 use url::Url;
 
-use crate::encode;
+use crate::{encode, xml};
 
 /// A request to a token endpoint, ready to be sent as it is.
 #[derive(Clone)]
@@ -49,6 +49,8 @@ pub enum BodyFormat {
     Json,
     /// Appended to the URL's query; no body.
     Query,
+    /// An element tree; the answer is asked for as one too.
+    Xml,
 }
 
 /// What a provider answered.
@@ -67,10 +69,14 @@ pub struct Answer {
 }
 
 impl Call {
-    /// A POST of `params` in `format` to `url`. Answers are asked for in JSON.
+    /// A POST of `params` in `format` to `url`. Answers are asked for in JSON, to XML in XML.
     pub(crate) fn post(mut url: Url, params: &JsonMap, format: BodyFormat) -> Self {
+        let accepted = match format {
+            BodyFormat::Xml => "application/xml",
+            BodyFormat::Form | BodyFormat::Json | BodyFormat::Query => "application/json",
+        };
         let mut headers = vec![
-            (http::header::ACCEPT, HeaderValue::from_static("application/json")),
+            (http::header::ACCEPT, HeaderValue::from_static(accepted)),
             (http::header::USER_AGENT, HeaderValue::from_static("Patchbay")),
         ];
         let body = match format {
@@ -84,6 +90,10 @@ impl Call {
             BodyFormat::Json => {
                 headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
                 Bytes::from(Value::Object(params.clone()).to_string())
+            }
+            BodyFormat::Xml => {
+                headers.push((CONTENT_TYPE, HeaderValue::from_static("application/xml")));
+                Bytes::from(xml::write(params))
             }
             BodyFormat::Query => {
                 if !params.is_empty() {
@@ -145,14 +155,12 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// The body as a JSON object. A body labelled as a form (RFC 6749's predecessors answer so) is read as one; any
-    /// other is tried as JSON whatever its label says.
+    /// The body as a JSON object. A body labelled as a form (RFC 6749's predecessors answer so) or as XML is read as
+    /// one; any other is tried as JSON whatever its label says.
     pub fn object(&self) -> Option<JsonMap> {
-        let labelled_form = self.content_type.as_deref().is_some_and(|kind| {
-            kind.trim_start()
-                .to_ascii_lowercase()
-                .starts_with("application/x-www-form-urlencoded")
-        });
+        let kind = self.content_type.as_deref().unwrap_or_default();
+        let kind = kind.trim_start().to_ascii_lowercase();
+        let labelled_form = kind.starts_with("application/x-www-form-urlencoded");
         match serde_json::from_slice(&self.body) {
             Ok(Value::Object(object)) => Some(object),
             Err(_) if labelled_form => {
@@ -161,8 +169,15 @@ impl Answer {
                     .collect();
                 (!object.is_empty()).then_some(object)
             }
+            Err(_) if self.is_xml() => xml::read(std::str::from_utf8(&self.body).ok()?.trim()),
             Ok(_) | Err(_) => None,
         }
+    }
+
+    /// Whether the body is labelled as XML; a page is not.
+    pub(crate) fn is_xml(&self) -> bool {
+        let kind = self.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
+        kind.contains("xml") && !kind.contains("html")
     }
 }
 
@@ -191,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_travel_in_all_three_formats() {
+    fn parameters_travel_in_every_format() {
         let url = Url::parse("https://id.example.com/token?v=1").unwrap();
         let form = Call::post(url.clone(), &params(), BodyFormat::Form);
         assert_eq!(form.body, "grant_type=x&n=1&b=false&s=a+b%26c");
@@ -201,6 +216,14 @@ mod tests {
         );
         let json = Call::post(url.clone(), &params(), BodyFormat::Json);
         assert_eq!(json.body, r#"{"grant_type":"x","n":1,"b":false,"s":"a b&c"}"#);
+        let tree = json!({"login": params()}).as_object().unwrap().clone();
+        let xml = Call::post(url.clone(), &tree, BodyFormat::Xml);
+        assert_eq!(
+            xml.body,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><login><grant_type>x</grant_type><n>1</n><b>false</b>\
+             <s>a b&amp;c</s></login>"
+        );
+        assert_eq!(xml.header("accept"), Some("application/xml"));
         let query = Call::post(url, &params(), BodyFormat::Query);
         assert_eq!(query.url.query(), Some("v=1&grant_type=x&n=1&b=false&s=a+b%26c"));
         assert!(query.body.is_empty());
@@ -241,6 +264,9 @@ mod tests {
             .unwrap()["scope"],
             "a b"
         );
+        let xml = answer("text/xml; charset=utf-8", "<?xml version=\"1.0\"?>\n<a><b>c</b></a>\n");
+        assert_eq!(xml.object().unwrap()["a"]["b"], "c");
+        assert!(answer("application/xhtml+xml", "<a><b>c</b></a>").object().is_none());
         assert!(answer("application/json", "[1]").object().is_none());
         assert!(answer("application/json", "").object().is_none());
     }

@@ -48,16 +48,11 @@ impl Rejection {
                 .as_ref()
                 .and_then(oauth_error)
                 .map(|code| mask(code, secrets)),
-            is_structured: object.is_some() || is_xml(answer),
+            is_structured: object.is_some() || answer.is_xml(),
             detail: detail(answer, object, secrets),
             retry_after: answer.retry_after,
         }
     }
-}
-
-fn is_xml(answer: &Answer) -> bool {
-    let kind = answer.content_type.as_deref().unwrap_or_default();
-    kind.contains("xml") && !kind.contains("html")
 }
 
 /// The machine-readable error of a token endpoint's body: `error`, or where well-known providers put it instead.

@@ -619,7 +619,7 @@ pub async fn write_metadata(
 /// Deletes a connection; purged 31 days later. The provider is told first, if its definition says how; that it may not
 /// listen changes nothing. The `auth` webhook with operation `deletion` is written with the deletion.
 pub async fn delete(
-    context: &Context,
+    context: &Arc<Context>,
     environment: &Arc<Environment>,
     name: &ConnectionName,
 ) -> Result<(), ConnectionError> {
@@ -630,7 +630,7 @@ pub async fn delete(
         context.catalogue.clone(),
     );
     if let Some(connection) = crate::refresh::find(context, name).await? {
-        steps::before_deleting(context, &connection).await;
+        steps::before_deleting(context, connection).await;
     }
     context
         .store

@@ -7,7 +7,8 @@
 //! the provider was away, or because the process died, are tried again from the list, [`ATTEMPTS`] times in all. Another
 //! connecting replaces the list's row, and whoever still works on the old one saves nothing.
 //!
-//! **Before deletion.** Best effort: the provider is told within [`PATIENCE`], the deletion happens whatever it says.
+//! **Before deletion.** Best effort: the provider is told within [`PATIENCE`], with credentials renewed if they near their
+//! end; the deletion happens whatever it says.
 //!
 //! Each outcome is an operation in the logs.
 
@@ -28,6 +29,7 @@ use patchbay_types::{OperationId, Timestamp};
 use crate::caches::Changed;
 use crate::connections::name_of;
 use crate::context::Context;
+use crate::refresh::{self, Freshness};
 
 /// Longest a caller waits for steps.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -219,7 +221,12 @@ async fn save(
 }
 
 /// Tells the provider that a connection is about to be deleted.
-pub(crate) async fn before_deleting(context: &Context, connection: &Connection) {
+pub(crate) async fn before_deleting(context: &Arc<Context>, connection: Arc<Connection>) {
+    let provider = context.catalogue.get(connection.provider.as_str());
+    if provider.is_none_or(|provider| provider.definition.revoke.is_empty()) {
+        return;
+    }
+    let connection = &usable(context, connection).await;
     let carried = match carry(context, connection, Moment::BeforeDeletion).await {
         Ok(Some(carried)) => carried,
         Ok(None) => return,
@@ -233,7 +240,7 @@ pub(crate) async fn before_deleting(context: &Context, connection: &Connection) 
         Some(failure) => failure.to_string(),
     };
     let (connection, id) = (
-        connection.clone(),
+        Connection::clone(connection),
         OperationId(context.ambient.time_ordered_uuid().to_string()),
     );
     let succeeded = carried.failure.is_none();
@@ -247,6 +254,21 @@ pub(crate) async fn before_deleting(context: &Context, connection: &Connection) 
         .await;
     if let Err(error) = logged {
         tracing::warn!(%error, "a revocation could not be logged");
+    }
+}
+
+/// The connection with credentials that the provider takes: a token that has ended revokes nothing. As it was, if fresh
+/// ones are not to be had in time.
+async fn usable(context: &Arc<Context>, connection: Arc<Connection>) -> Arc<Connection> {
+    let name = name_of(&connection);
+    let read = refresh::read(context, &name, Freshness::Usual);
+    match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(fresh)) => fresh,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, connection = %connection.id, "told of a deletion with the credentials there are");
+            connection
+        }
+        Err(_) => connection,
     }
 }
 

@@ -13,6 +13,7 @@ mod behaviour;
 mod counts;
 mod data;
 mod hooks;
+mod logins;
 mod oauth;
 mod probe;
 mod server;

@@ -27,7 +27,7 @@ use crate::counts::{Counts, TokenRequest};
 use crate::data::Data;
 use crate::hooks::{Hook, HookAnswer, Received};
 use crate::tokens::{Tokens, World};
-use crate::{CLIENT_ID, CLIENT_SECRET, admin, api, hooks, oauth, probe, token};
+use crate::{CLIENT_ID, CLIENT_SECRET, admin, api, hooks, logins, oauth, probe, token};
 
 /// How a sample provider starts.
 #[derive(Clone, Debug)]
@@ -129,6 +129,7 @@ pub fn serve(listener: TcpListener, ambient: &Ambient, options: Options) -> io::
     let router = Router::new()
         .merge(oauth::routes())
         .merge(token::routes())
+        .merge(logins::routes())
         .merge(api::routes())
         .merge(probe::routes())
         .merge(hooks::routes())
@@ -229,6 +230,10 @@ impl State {
             Some(known) => secret == Some(known),
             None => secret.is_none_or(str::is_empty),
         })
+    }
+
+    pub(crate) fn secret_of(&self, client: &str) -> Option<String> {
+        lock(&self.clients).get(client)?.secret.clone()
     }
 
     pub(crate) fn has_client(&self, client: &str) -> bool {
@@ -400,6 +405,11 @@ impl SampleHandle {
         let client = self.state.tokens().client_of(access_token);
         let now = self.state.api_now(client.as_deref());
         self.state.tokens().check(access_token, now).is_ok()
+    }
+
+    /// What the API's clock shows to a client.
+    pub fn api_time_for(&self, client: &str) -> Timestamp {
+        self.state.api_now(Some(client))
     }
 
     /// Revokes the grant of a refresh token, as its person does in their account's settings.

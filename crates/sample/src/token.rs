@@ -31,6 +31,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) grant: Option<Grant>,
     pub(crate) parameters: &'a Parameters,
     pub(crate) headers: &'a HeaderMap,
+    /// How the fields of an answer are called here.
+    pub(crate) written: fn(Map<String, Value>) -> Map<String, Value>,
 }
 
 async fn token(Injected(state): Injected<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -43,6 +45,7 @@ async fn token(Injected(state): Injected<Arc<State>>, headers: HeaderMap, body: 
             .filter(|grant| *grant != Grant::Login),
         parameters: &parameters,
         headers: &headers,
+        written: |fields| fields,
     };
     answer(&state, &asked, |grant, behaviour| {
         if !client.is_ours(&state) {
@@ -90,7 +93,7 @@ pub(crate) async fn answer(
     });
     let (outcome, response) = match asked.grant {
         None => refused(Refused("unsupported_grant_type", "no such grant")),
-        Some(grant) => behave(state, asked.client, grant, issue).await,
+        Some(grant) => behave(state, asked, grant, issue).await,
     };
     state.log()[index].outcome = outcome;
     response
@@ -98,12 +101,12 @@ pub(crate) async fn answer(
 
 async fn behave(
     state: &State,
-    client: Option<&str>,
+    asked: &Asked<'_>,
     grant: Grant,
     issue: impl FnOnce(Grant, &TokenBehaviour) -> Result<Issued, Refused>,
 ) -> (String, Response) {
     state.pass(&Gate::TokenRequest(grant)).await;
-    let (behaviour, skew, failure) = state.with_behaviours(client, |behaviours| {
+    let (behaviour, skew, failure) = state.with_behaviours(asked.client, |behaviours| {
         let skew = behaviours.token_clock_skew_seconds;
         let behaviour = behaviours.of(grant);
         let failure = if behaviour.next_failures.is_empty() {
@@ -136,7 +139,7 @@ async fn behave(
             .sleep(Duration::from_secs(seconds.into()))
             .await;
     }
-    let (kind, body) = written(&issued, &behaviour);
+    let (kind, body) = written((asked.written)(fields(&issued, &behaviour)), &behaviour);
     match failure {
         Some(Failure::LostAnswer) => ("lost_answer".to_owned(), cut()),
         Some(Failure::HalfAnswer) => ("half_answer".to_owned(), halved(body)),
@@ -212,8 +215,7 @@ pub(crate) fn issue_client_token(state: &State, client: &str) -> Value {
 }
 
 /// Content type and body of an answer.
-fn written(issued: &Issued, behaviour: &TokenBehaviour) -> (&'static str, String) {
-    let fields = fields(issued, behaviour);
+fn written(fields: Map<String, Value>, behaviour: &TokenBehaviour) -> (&'static str, String) {
     match behaviour.shape {
         Shape::Json => ("application/json", Value::Object(fields).to_string()),
         Shape::Nested => (
@@ -302,7 +304,7 @@ pub(crate) fn claimed(headers: &HeaderMap, parameters: &Parameters) -> Claimed {
 }
 
 /// Parameters of a form, or of a flat JSON object, which real providers take too.
-fn token_parameters(headers: &HeaderMap, body: &[u8]) -> Parameters {
+pub(crate) fn token_parameters(headers: &HeaderMap, body: &[u8]) -> Parameters {
     let json = text(headers, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
     if !json {
         return parse(body);

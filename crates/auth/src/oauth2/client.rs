@@ -174,7 +174,8 @@ pub(super) fn request(
     let format = match call.body_format.unwrap_or_else(|| definition.body_format()) {
         Declared::Json => BodyFormat::Json,
         Declared::Query => BodyFormat::Query,
-        Declared::Form | Declared::Xml => BodyFormat::Form,
+        Declared::Form => BodyFormat::Form,
+        Declared::Xml => BodyFormat::Xml,
     };
     let mut request = if params.is_empty() {
         // A body of nothing has no type either.

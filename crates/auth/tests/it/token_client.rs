@@ -160,7 +160,8 @@ fn tokens(credentials: &Credentials) -> Tokens {
 
 /// The whole call, but for the two headers that every one has.
 fn text(call: &Call) -> String {
-    assert_eq!(call.header("accept"), Some("application/json"));
+    let kind = call.header("content-type").filter(|kind| *kind == "application/xml");
+    assert_eq!(call.header("accept"), kind.or(Some("application/json")));
     assert_eq!(call.header("user-agent"), Some("Patchbay"));
     let mut text = format!("{} {}\n", call.method, call.url);
     for (name, value) in &call.headers {
@@ -292,6 +293,44 @@ fn clover() {
                    "refresh_token": "r", "refresh_token_expiration": 1}),
             ("a", Some("r"), Some("2026-01-02T04:04:05.000Z")),
         );
+}
+
+#[test]
+fn braintree_speaks_xml() {
+    for (name, host) in [
+        ("braintree", "api.braintreegateway.com"),
+        ("braintree-sandbox", "api.sandbox.braintreegateway.com"),
+    ] {
+        let case = Case::of(name);
+        let body = |fields: &str| {
+            posted(
+                &format!("https://{host}/oauth/access_tokens"),
+                "content-type: application/xml",
+                &[BASIC, "x-apiversion: 6"],
+                &format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><credentials>{fields}</credentials>"),
+            )
+        };
+        case.exchanges_with(&body("<code>the-code</code><grant-type>authorization_code</grant-type>"));
+        case.refreshes_with(&body("<refresh-token>old-refresh</refresh-token><grant-type>refresh_token</grant-type>"));
+        let told = |status, body: &str| Answer {
+            status,
+            content_type: Some("application/xml; charset=utf-8".to_owned()),
+            body: body.to_owned().into(),
+            ..Answer::default()
+        };
+        let good = told(
+            200,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<credentials>\n  <access-token>a</access-token>\n  \
+             <refresh-token>r</refresh-token>\n  <token-type>bearer</token-type>\n  <scope>read_write</scope>\n  \
+             <expires-at type=\"datetime\">2026-01-02T04:04:05Z</expires-at>\n</credentials>\n",
+        );
+        let expected = owned(("a", Some("r"), Some("2026-01-02T04:04:05.000Z")));
+        assert_eq!(tokens(&case.read(&good).unwrap().credentials), expected);
+        assert_eq!(tokens(&case.read_refresh(&good).unwrap().credentials), expected);
+        let refused = told(422, "<api-error-response><message>Invalid grant: code not found</message></api-error-response>");
+        let error = case.read(&refused).unwrap_err();
+        assert!(error.to_string().contains("code not found"), "{error}");
+    }
 }
 
 #[test]

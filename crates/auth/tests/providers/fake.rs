@@ -337,7 +337,9 @@ impl Fake {
             answers_of(client, &mut wanted);
         }
         let whole = wanted.remove("").is_some();
-        let xml = provider.wire.get("body_format").and_then(Value::as_str) == Some("xml");
+        let format = |of: &Value| of.get("body_format").and_then(Value::as_str) == Some("xml");
+        let exchange = provider.wire.get("token_client").and_then(|client| client.get("exchange"));
+        let xml = format(&Value::Object(provider.wire.clone())) || exchange.is_some_and(format);
         if xml {
             // A document has one root.
             body = json!({});
@@ -412,6 +414,7 @@ fn answers_of(client: &Value, wanted: &mut BTreeMap<String, Value>) {
         let path = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         match key.as_str() {
             "response" => {
+                let root = path("root").map_or_else(String::new, |root| root + ".");
                 for (name, value) in [
                     ("access_token", json!("the-access-token")),
                     ("refresh_token", json!("the-refresh-token")),
@@ -419,7 +422,7 @@ fn answers_of(client: &Value, wanted: &mut BTreeMap<String, Value>) {
                     ("expires_at", json!("2026-01-02T05:04:05Z")),
                 ] {
                     if let Some(path) = path(name) {
-                        wanted.entry(path).or_insert(value);
+                        wanted.entry(format!("{root}{path}")).or_insert(value);
                     }
                 }
             }

@@ -404,11 +404,6 @@ fn token_clients_and_steps_are_checked_key_by_key() {
             None,
         ),
         (
-            "token_client: {exchange: {body_format: xml}}",
-            "!invalid-value 8:40 token_client.exchange.body_format",
-            None,
-        ),
-        (
             "token_client: {exchange: {then: {method: GET}}}",
             "!missing-key 8:27 token_client.exchange.then",
             None,

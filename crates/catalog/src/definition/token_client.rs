@@ -251,14 +251,6 @@ fn call(reader: &mut Reader<'_>) -> TokenCall {
         .is_some()
         .then(|| super::method(reader, "method", "POST"));
     let body_format = super::body_format(reader);
-    if body_format == Some(BodyFormat::Xml) {
-        let path = reader.key("body_format");
-        reader.error(
-            "invalid-value",
-            path,
-            "a token request is not made of XML".to_owned(),
-        );
-    }
     let fallback = Template::parse_with_fallback;
     TokenCall {
         method,

@@ -3,6 +3,7 @@
 //! An auth mode is one [`Mode`]: how its entry in a catalogue looks, and what is stored. A misbehaviour is one
 //! [`Case`]. Their cross product is the matrix that `docs/refresh.md` publishes.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,25 +18,30 @@ use patchbay_connections::integrations::{self, AppCredentials, NewIntegration};
 use patchbay_connections::refresh::{self, COOLDOWN, Freshness, ReadError};
 use patchbay_connections::{Context, api_keys};
 use patchbay_sample::{Behaviours, Gate, Grant, Options, RegisteredClient, SampleHandle};
-use patchbay_store::db::DbError;
+use patchbay_store::db::{DbError, Notice, Topic};
 use patchbay_store::testing::TestDb;
 use patchbay_store::{deliveries, leases, refreshes};
-use patchbay_types::connections::{Change, Connection, RefreshCause};
+use patchbay_types::connections::{Change, Connection, ConnectionUpsert, RefreshCause};
 use patchbay_types::deliveries::DeliveryFilter;
 use patchbay_types::environments::{Environment, EnvironmentSettings, WebhookSettings};
 use patchbay_types::refreshes::RefreshIntent;
-use patchbay_types::{ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap};
-use serde_json::{Value, json};
+use patchbay_types::{AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap, Timestamp};
+use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::world::node;
+
+/// The client of an app's users.
+pub(crate) fn user_of(client: &str) -> String {
+    format!("{client}-user")
+}
 
 /// Life of the provider's access tokens.
 pub(crate) const LIFE: Duration = Duration::from_hours(1);
 /// Callers who read at once.
 pub(crate) const READERS: usize = 6;
 const CONNECTION: &str = "ada";
-const SECRET: &str = "planted-secret-of-a-client";
+pub(crate) const SECRET: &str = "planted-secret-of-a-client";
 
 /// What a renewal spends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,22 +50,44 @@ pub(crate) enum Spends {
     RefreshToken,
     /// Nothing: a secret that lasts is shown again.
     Secret,
+    /// Nothing, and nobody is asked: a token is signed here.
+    Nobody,
 }
 
-/// An auth mode: one row of a table.
+/// An auth mode: a table.
 pub(crate) struct Mode {
     pub(crate) name: &'static str,
     /// What the provider sees when credentials are renewed.
     pub(crate) grant: Grant,
     pub(crate) spends: Spends,
-    /// Lines of the definition, after the common ones; `BASE` is the provider.
+    /// How long Patchbay takes credentials to live, unless the provider says otherwise.
+    pub(crate) life: Duration,
+    /// Lines of the definition, after the common ones; `BASE` is the provider, `EXPIRY` where and how it announces a
+    /// token's life.
     pub(crate) definition: &'static str,
-    /// What the operator enters, for this client.
-    pub(crate) app: fn(&str) -> Option<AppCredentials>,
-    /// What is stored of a connection just made by this client.
-    pub(crate) connect: fn(&SampleHandle, client: &str, secret: &str) -> Value,
+    /// What the operator enters.
+    pub(crate) app: fn(&Newcomer<'_>) -> Option<AppCredentials>,
+    /// More of what the operator enters.
+    pub(crate) settings: fn(&Newcomer<'_>) -> Option<BTreeMap<String, String>>,
+    /// How the provider behaves when it behaves.
+    pub(crate) manners: fn() -> Behaviours,
+    /// The secret that the provider knows the client by.
+    pub(crate) secret: fn() -> String,
+    /// What is stored of a connection just made: credentials and `connection_config`.
+    pub(crate) connect: fn(&Newcomer<'_>) -> (Value, Value),
     /// The token that the API is shown.
     pub(crate) token: fn(&Credentials) -> String,
+    /// Whether the API takes it.
+    pub(crate) accepts: fn(&Newcomer<'_>, token: &str) -> bool,
+}
+
+/// A client, and where it is one.
+pub(crate) struct Newcomer<'a> {
+    pub(crate) sample: &'a SampleHandle,
+    pub(crate) client: &'a str,
+    pub(crate) secret: &'a str,
+    /// When credentials made now end.
+    pub(crate) end: Timestamp,
 }
 
 /// What the provider, or the world, does wrong.
@@ -73,9 +101,13 @@ pub(crate) struct Case {
     pub(crate) definition: &'static str,
     /// How long callers wait after a failure before they ask again; the cool-down if the provider names nothing longer.
     pub(crate) pause: Duration,
-    /// Expected where a refresh token is spent, and where a lasting secret is shown; none: the case does not exist.
+    /// Expected where a refresh token is spent, where a lasting secret is shown, and where nobody is asked; none: the
+    /// case does not exist.
     pub(crate) refresh_token: Option<Expected>,
     pub(crate) secret: Option<Expected>,
+    pub(crate) nobody: Option<Expected>,
+    /// Whether it is about how a provider says when a token ends.
+    pub(crate) about_expiry: bool,
 }
 
 /// The four readings, and the webhooks.
@@ -166,11 +198,21 @@ struct Journey<'a> {
     mode: &'a Mode,
     case: &'a Case,
     client: String,
+    secret: String,
     last: String,
 }
 
 pub(crate) fn client(mode: &Mode, case: &Case) -> String {
-    format!("{}-{}", mode.name.to_lowercase().replace('_', "-"), case.id)
+    let slug = mode.name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    format!("{slug}-{}", case.id)
+}
+
+/// How a definition of TWO_STEP says where the life of a token is, which the others know by its name.
+fn expiry(case: &Case) -> &'static str {
+    match case.id {
+        "epoch" | "epoch-millis" | "iso" | "relative" | "token-ahead" | "token-behind" => "token_expiration: expires_at",
+        _ => "token_expiration: expires_in, token_expiration_strategy: expireIn",
+    }
 }
 
 impl Rig {
@@ -187,7 +229,7 @@ impl Rig {
         for case in cases {
             let name = client(mode, case);
             let common = "categories: [test]\n    docs: https://docs.example.com\n    proxy:\n        base_url: BASE\n";
-            let own = [mode.definition, case.definition].concat();
+            let own = [mode.definition, case.definition].concat().replace("EXPIRY", expiry(case));
             write!(
                 catalogue,
                 "{name}:\n    display_name: {name}\n    {own}    {common}"
@@ -229,14 +271,17 @@ impl Rig {
     /// Leads a connection through a case.
     pub(crate) async fn run(&self, mode: &Mode, case: &Case) -> Cell {
         let client = client(mode, case);
-        self.register(&client, SECRET, Behaviours::default());
+        let secret = (mode.secret)();
+        self.register(&client, &secret, (mode.manners)());
+        self.register(&user_of(&client), SECRET, Behaviours::default());
+        let newcomer = self.newcomer(mode, &client, &secret);
         let new = NewIntegration {
             provider: client.clone(),
             unique_key: IntegrationKey::parse(&client).unwrap(),
             display_name: None,
             forward_webhooks: true,
-            credentials: (mode.app)(&client),
-            integration_config: None,
+            credentials: (mode.app)(&newcomer),
+            integration_config: (mode.settings)(&newcomer),
             custom: None,
         };
         integrations::create(&self.nodes[0], self.environment.id, new)
@@ -247,9 +292,19 @@ impl Rig {
             mode,
             case,
             client,
+            secret,
             last: String::new(),
         };
         journey.go().await
+    }
+
+    fn newcomer<'a>(&'a self, mode: &Mode, client: &'a str, secret: &'a str) -> Newcomer<'a> {
+        Newcomer {
+            sample: &self.sample,
+            client,
+            secret,
+            end: self.clock.now().checked_add(mode.life).unwrap(),
+        }
     }
 
     fn register(&self, client: &str, secret: &str, behaviours: Behaviours) {
@@ -261,10 +316,10 @@ impl Rig {
 
 impl Journey<'_> {
     async fn go(&mut self) -> Cell {
-        let clock = &self.rig.clock;
+        let (clock, life) = (&self.rig.clock, self.mode.life);
         self.connect().await;
         self.begin();
-        clock.advance(LIFE / 2);
+        clock.advance(life / 2);
         let half = self.read().await;
         if matches!(self.case.act, Act::Revoke) {
             let stored = self.stored().await;
@@ -272,9 +327,9 @@ impl Journey<'_> {
                 .sample
                 .revoke(stored.credentials.refresh_token().unwrap().expose());
         }
-        clock.advance(LIFE / 3);
+        clock.advance(life / 3);
         let near = self.read().await;
-        clock.advance(LIFE);
+        clock.advance(life);
         if matches!(self.case.act, Act::Kill(_)) {
             self.die().await;
         }
@@ -313,19 +368,19 @@ impl Journey<'_> {
                 rig.sample.behave_to(&self.client, |all| switch(all, grant));
             }
             Act::Slow(_) | Act::Revoke => {}
-            Act::WrongSecret => rig.register(&self.client, "another secret", Behaviours::default()),
+            Act::WrongSecret => rig.register(&self.client, "another secret", (self.mode.manners)()),
         }
     }
 
     /// The provider behaves again; what it thinks of used refresh tokens is its character.
     fn end(&self) {
         let grant = self.mode.grant;
-        let mut well = Behaviours::default();
+        let mut well = (self.mode.manners)();
         self.rig.sample.behave_to(&self.client, |all| {
             well.of(grant).old_token = all.of(grant).old_token;
             well.of(grant).honour_old_for_seconds = all.of(grant).honour_old_for_seconds;
         });
-        self.rig.register(&self.client, SECRET, well);
+        self.rig.register(&self.client, &self.secret, well);
     }
 
     fn name(&self) -> ConnectionName {
@@ -337,18 +392,28 @@ impl Journey<'_> {
     }
 
     async fn connect(&mut self) {
-        let issued = (self.mode.connect)(&self.rig.sample, &self.client, SECRET);
-        let mut credentials: JsonMap = issued.as_object().unwrap().clone();
-        let end = self.rig.clock.now().checked_add(LIFE).unwrap();
-        credentials.insert("expires_at".to_owned(), json!(end.to_string()));
+        let newcomer = self.rig.newcomer(self.mode, &self.client, &self.secret);
+        let (credentials, config) = (self.mode.connect)(&newcomer);
+        let object = |value: Value| -> JsonMap { value.as_object().unwrap().clone() };
+        let credentials = Credentials::from_json(object(credentials)).unwrap();
+        let connection = if self.mode.name.starts_with("MCP") {
+            self.put(credentials, object(config)).await;
+            self.stored().await
+        } else {
+            self.import(credentials, object(config)).await
+        };
+        self.last = (self.mode.token)(&connection.credentials);
+    }
+
+    async fn import(&self, credentials: Credentials, connection_config: JsonMap) -> Connection {
         let node = &self.rig.nodes[0];
         let target = connections::import_target(node, self.rig.environment.id, &self.client)
             .await
             .unwrap();
         let import = Import {
             connection_id: Some(ConnectionId::parse(CONNECTION).unwrap()),
-            credentials: Credentials::from_json(credentials).unwrap(),
-            connection_config: JsonMap::new(),
+            credentials,
+            connection_config,
             metadata: Change::Keep,
             tags: Change::Keep,
             end_user: None,
@@ -356,10 +421,43 @@ impl Journey<'_> {
             verification: Verification::Required,
             assertion_option: JsonMap::new(),
         };
-        let connection = connections::import(node, &self.rig.environment, &target, import)
+        connections::import(node, &self.rig.environment, &target, import)
             .await
-            .unwrap();
-        self.last = (self.mode.token)(&connection.credentials);
+            .unwrap()
+    }
+
+    /// As the popup stores what cannot be imported.
+    async fn put(&self, credentials: Credentials, connection_config: JsonMap) {
+        let node = &self.rig.nodes[0];
+        let environment = self.rig.environment.id;
+        let integration = integrations::get(node, environment, &self.client).await.unwrap().unwrap();
+        let upsert = ConnectionUpsert {
+            integration_id: integration.id,
+            connection_id: ConnectionId::parse(CONNECTION).unwrap(),
+            credentials_expires_at: credentials.expires_at(),
+            credentials,
+            connection_config,
+            metadata: Change::Keep,
+            tags: Change::Keep,
+            webhook_url_override: Change::Keep,
+            end_user: Change::Keep,
+        };
+        let written: Result<(), DbError> = node
+            .store
+            .write(move |tx| {
+                Box::pin(async move {
+                    patchbay_store::connections::upsert(tx, environment, &upsert).await?;
+                    tx.notify(Notice::new(Topic::Everything, ""));
+                    Ok(())
+                })
+            })
+            .await;
+        written.unwrap();
+    }
+
+    fn accepts(&self, token: &str) -> bool {
+        let newcomer = self.rig.newcomer(self.mode, &self.client, &self.secret);
+        (self.mode.accepts)(&newcomer, token)
     }
 
     fn asked(&self) -> usize {
@@ -429,7 +527,7 @@ impl Journey<'_> {
             Err(error) => panic!("{}: {error}", self.client),
         };
         let token = (self.mode.token)(&connection.credentials);
-        if self.rig.sample.accepts(&token) {
+        if self.accepts(&token) {
             let reading = if token == self.last {
                 Reading::Old
             } else {
@@ -441,7 +539,7 @@ impl Journey<'_> {
         let node = &self.rig.nodes[0];
         let newer = refresh::force_after_rejection(node, &self.name(), connection.generation).await;
         match newer.map(|newer| (self.mode.token)(&newer.credentials)) {
-            Some(newer) if self.rig.sample.accepts(&newer) => (Reading::FreshAfterRejection, Some(newer)),
+            Some(newer) if self.accepts(&newer) => (Reading::FreshAfterRejection, Some(newer)),
             _ => (Reading::Useless, None),
         }
     }
@@ -497,7 +595,11 @@ impl Journey<'_> {
             connection_config: &connection.connection_config,
             callback_url: "https://connect.example.com/oauth/callback",
         };
-        driver::renew(&node.token_client, &input, &node.ambient)
+        let client = match provider.definition.auth_mode {
+            AuthMode::McpOAuth2Generic => &node.proxy_client,
+            _ => &node.token_client,
+        };
+        driver::renew(client, &input, &node.ambient)
             .await
             .unwrap();
         let (row, generation) = (connection.id, connection.generation);

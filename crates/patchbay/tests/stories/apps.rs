@@ -117,9 +117,7 @@ patchbay_store::both_backends! {
         assert_eq!(signed["credentials"]["access_token"], forced["credentials"]["access_token"]);
         assert_eq!(provider.calls("/github/app/installations/12/access_tokens").len(), 3);
 
-        let again = json!({"connection_id": id, "integration_id": "app"});
-        let made = server.api.post("/connect/sessions/reconnect", &again).await.expect(201);
-        server.authorize(made["data"]["token"].as_str().unwrap(), "app").await;
+        server.reauthorize("app", &id, "").await;
         let after = read(&server, &id, "").await;
         assert_eq!((&after["id"], &after["tags"]), (&stored["id"], &json!({"end_user_id": "u1"})));
         let (_, told) = world.webhook("main", 2).await;
@@ -129,7 +127,8 @@ patchbay_store::both_backends! {
         provider.ledger().github.installed.clear();
         let gone = server.api.get(&format!("/connections/{id}?provider_config_key=app&force_refresh=true")).await;
         assert_eq!(gone.fails(400, "invalid_credentials")["payload"]["cause"], "provider_refused");
-        server.api.delete(&format!("/connections/{id}?provider_config_key=app")).await.expect(200);
+        provider.ledger().github.installed.insert("12".to_owned());
+        server.remove("app", &id).await;
         server.finish().await;
     }
 
@@ -209,6 +208,10 @@ patchbay_store::both_backends! {
         assert_eq!(now, asked, "no refresh token is spent for a renewal that is not saved");
         assert_eq!(proxied(&server, &id).await.expect(200)["installation"], "12");
 
+        server.quiet().await;
+        server.reauthorize("app", &id, "").await;
+        assert_eq!(proxied(&server, &id).await.expect(200)["installation"], "12");
+
         // The installation is changed at the provider: the same connection, without another code.
         {
             let mut ledger = provider.ledger();
@@ -222,7 +225,7 @@ patchbay_store::both_backends! {
         let after = read(&server, &id, "").await;
         assert_eq!(after["tags"], json!({"end_user_id": "u1"}), "another session's labels are not this connection's");
         assert_eq!(after["connection_config"]["handle"], github::LOGIN);
-        server.api.delete(&format!("/connections/{id}?provider_config_key=app")).await.expect(200);
+        server.remove("app", &id).await;
         server.finish().await;
     }
 

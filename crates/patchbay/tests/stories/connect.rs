@@ -7,7 +7,69 @@ use serde_json::json;
 
 use crate::common::{DEV_KEY, World, assert_signed};
 
+/// The sample provider, told to forget a grant before its connection is deleted (RFC 7009).
+const REVOCABLE: &str = "
+revocable:
+    display_name: Revocable
+    categories: [other]
+    docs: https://docs.example.com
+    auth_mode: OAUTH2
+    authorization_url: BASE/oauth/authorize
+    token_url: BASE/oauth/token
+    token_expiration_buffer: 10
+    proxy:
+        base_url: BASE
+    revoke:
+        - request:
+              method: POST
+              url: BASE/oauth/revoke
+              headers:
+                  authorization: Basic CLIENT
+              data:
+                  token: ${credentials.refresh_token}
+              body_format: form
+";
+
 patchbay_store::both_backends! {
+    async fn an_oauth2_connection_lives_and_dies(db: TestDb) {
+        let world = World::on(db).await;
+        let pair = format!("{}:{}", patchbay_sample::CLIENT_ID, patchbay_sample::CLIENT_SECRET);
+        let client = data_encoding::BASE64.encode(pair.as_bytes());
+        let text = REVOCABLE.replace("BASE", &world.sample.base_url).replace("CLIENT", &client);
+        std::fs::write(world.path("revocable.yaml"), text).unwrap();
+        let mut starting = world.server();
+        let path = world.path("revocable.yaml").display().to_string();
+        starting.sources.flags.get_mut("catalog").unwrap().push(path);
+        let server = starting.start().await;
+        let credentials = json!({
+            "type": "OAUTH2", "client_id": patchbay_sample::CLIENT_ID, "client_secret": patchbay_sample::CLIENT_SECRET,
+        });
+        let body = json!({"provider": "revocable", "unique_key": "revocable", "credentials": credentials});
+        server.api.post("/integrations", &body).await.expect(200);
+        world.sample.behave(|all| all.consent = Consent::Approve);
+        let session = server.session(&json!({"tags": {"end_user_id": "u1"}})).await;
+        server.authorize(&session, "revocable").await;
+        let (_, told) = world.webhook("main", 1).await;
+        let id = told["connectionId"].as_str().unwrap();
+        let first = server.read_connection("revocable", id, "").await.expect(200);
+        server.relay("revocable", id, "GET", "/whoami", None).await.expect(200);
+
+        server.quiet().await;
+        world.clock.advance(Duration::from_secs(51));
+        let renewed = server.read_connection("revocable", id, "").await.expect(200);
+        assert_ne!(renewed["credentials"]["access_token"], first["credentials"]["access_token"]);
+        server.relay("revocable", id, "GET", "/whoami", None).await.expect(200);
+        server.reauthorize("revocable", id, "").await;
+        let last = server.read_connection("revocable", id, "").await.expect(200);
+        let token = last["credentials"]["access_token"].as_str().unwrap();
+        assert!(world.sample.accepts(token));
+
+        server.remove("revocable", id).await;
+        assert_eq!(world.sample.counts().revoke, 1);
+        assert!(!world.sample.accepts(token), "the grant ended with the connection");
+        server.finish().await;
+    }
+
     async fn a_connection_is_made_read_refreshed_and_used(db: TestDb) {
         let world = World::on(db).await;
         let server = world.server().start().await;

@@ -180,15 +180,14 @@ patchbay_store::both_backends! {
         world.clock.advance(Duration::from_mins(46));
         assert_eq!(read(&server, "out", id).await["credentials"]["access_token"], "planted-sa-2");
 
-        let again = json!({"connection_id": id, "integration_id": "out"});
-        let made = server.api.post("/connect/sessions/reconnect", &again).await.expect(201);
-        let session = made["data"]["token"].as_str().unwrap();
+        let (session, before) = server.begin_reconnect("out", id).await;
         let again = format!("/auth/oauth-outbound/out?connect_session_token={session}&params[actor]=7");
         assert_eq!(browser.request("POST", &again).send().await.expect(200)["connectionId"], id);
         assert_eq!(read(&server, "out", id).await["connection_config"]["pending"], true);
         deliver(&server, &path, &event, &[resource, ("sentry-hook-signature", &signature)]).await.expect(200);
-        assert_eq!(read(&server, "out", id).await["id"], whole["id"]);
-        server.api.delete(&format!("/connections/{id}?provider_config_key=out")).await.expect(200);
+        server.assert_same_connection("out", id, &before).await;
+        proxied(&server, "out", id).await.expect(200);
+        server.remove("out", id).await;
         server.finish().await;
     }
 

@@ -51,14 +51,7 @@ async fn lives_and_dies(world: &World, server: &TestServer, key: &str, params: &
         );
     }
     proxied(server, key, &id).await.expect(200);
-    let again = json!({"connection_id": id, "integration_id": key});
-    let made = server
-        .api
-        .post("/connect/sessions/reconnect", &again)
-        .await
-        .expect(201);
-    let session = made["data"]["token"].as_str().unwrap();
-    server.authorize(&format!("{session}{params}"), key).await;
+    server.reauthorize(key, &id, params).await;
     let after = read(server, key, &id, "").await;
     assert_eq!(
         (&after["id"], &after["tags"]),
@@ -69,12 +62,7 @@ async fn lives_and_dies(world: &World, server: &TestServer, key: &str, params: &
         forced["credentials"]["access_token"],
         after["credentials"]["access_token"]
     );
-    server
-        .api
-        .delete(&format!("/connections/{id}?provider_config_key={key}"))
-        .await
-        .expect(200);
-    proxied(server, key, &id).await.fails(404, "unknown_connection");
+    server.remove(key, &id).await;
 }
 
 async fn session(server: &TestServer) -> String {

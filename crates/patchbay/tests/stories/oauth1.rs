@@ -58,17 +58,13 @@ patchbay_store::both_backends! {
         let forced = format!("/connections/{id}?provider_config_key=signed&force_refresh=true");
         assert_eq!(server.api.get(&forced).await.expect(200)["credentials"], *credentials);
 
-        let again = json!({"connection_id": id, "integration_id": "signed"});
-        let made = server.api.post("/connect/sessions/reconnect", &again).await.expect(201);
-        let session = made["data"]["token"].as_str().unwrap();
-        assert_eq!(popup(&server, session, "signed", "params[tenant]=acme").await.status, 200);
+        server.reauthorize("signed", id, "&params[tenant]=acme").await;
         let after = read(&server, "signed", id).await;
         assert_eq!((&after["id"], &after["tags"]), (&stored["id"], &json!({"end_user_id": "u1"})));
         assert_ne!(after["credentials"]["oauth_token"], credentials["oauth_token"]);
         let (_, told) = world.webhook("main", 2).await;
         assert_eq!(told["operation"], "override");
-        server.api.delete(&format!("/connections/{id}?provider_config_key=signed")).await.expect(200);
-        proxied(&server, id, "/whoami").await.fails(404, "unknown_connection");
+        server.remove("signed", id).await;
         server.finish().await;
     }
 

@@ -37,12 +37,16 @@ patchbay_store::both_backends! {
         let used = call.header("provider-config-key", "plugin").send().await.expect(200);
         assert_eq!(used["plugin"], crisp::USER);
 
-        let again = json!({"connection_id": id, "integration_id": "plugin"});
-        let made = server.api.post("/connect/sessions/reconnect", &again).await.expect(201);
-        server.authorize(made["data"]["token"].as_str().unwrap(), "plugin").await;
+        // Nothing to renew: forcing asks nobody and changes nothing.
+        let asked = provider.calls("/plugin/api/whoami").len();
+        let forced = server.api.get(&format!("{target}&force_refresh=true")).await.expect(200);
+        assert_eq!(forced["credentials"], stored["credentials"]);
+        assert_eq!(provider.calls("/plugin/api/whoami").len(), asked);
+
+        server.reauthorize("plugin", id, "").await;
         let after = server.api.get(&target).await.expect(200);
         assert_eq!((&after["id"], &after["tags"]), (&stored["id"], &stored["tags"]));
-        server.api.delete(&target).await.expect(200);
+        server.remove("plugin", id).await;
         server.finish().await;
     }
 

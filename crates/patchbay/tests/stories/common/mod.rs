@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod client;
 pub mod collector;
 pub mod forms;
+pub mod lifecycle;
 pub mod popup;
 pub mod process;
 pub mod raw;

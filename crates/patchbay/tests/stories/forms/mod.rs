@@ -4,6 +4,7 @@ mod aws;
 mod bill;
 mod client_credentials;
 mod jwt;
+mod keys;
 mod signature;
 mod tba;
 mod two_step;

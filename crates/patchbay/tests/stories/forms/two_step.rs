@@ -140,6 +140,8 @@ patchbay_store::both_backends! {
         world.clock.advance(Duration::from_mins(16));
         server.relay("form-xml", &id, "GET", "/things", None).await.expect(200);
         assert_eq!(companies.seen("/gate/xml").len(), 2, "exchanged anew before its end");
+        server.reconnect("form-xml", &id, "/auth/two-step/form-xml?params[company]=A%26B", &body).await.expect(200);
+        server.remove("form-xml", &id).await;
         let wrong = json!({"type": "TWO_STEP", "user": "ada", "password": "planted-wrong"});
         let error = server.fill("/auth/two-step/form-xml?params[company]=A%26B", &wrong).await;
         error.fails(400, "two_step_credentials_fetch_error");
@@ -151,6 +153,9 @@ patchbay_store::both_backends! {
         server.relay("form-cookie", &id, "GET", "/things", None).await.expect(200);
         server.read_connection("form-cookie", &id, "&force_refresh=true").await.expect(200);
         server.relay("form-cookie", &id, "GET", "/things", None).await.expect(200);
+        let body = json!({"type": "TWO_STEP", "user": "ada"});
+        server.reconnect("form-cookie", &id, "/auth/two-step/form-cookie", &body).await.expect(200);
+        server.remove("form-cookie", &id).await;
 
         let id = server.connect("/auth/two-step/form-steps", &json!({"type": "TWO_STEP", "user": "ada l"})).await;
         server.relay("form-steps", &id, "GET", "/things", None).await.expect(200);
@@ -158,6 +163,12 @@ patchbay_store::both_backends! {
         assert_eq!(targets, ["/gate/steps/1?user=ada%20l", "/gate/steps/2", "/gate/steps/3"]);
         let refused = server.fill("/auth/two-step/form-steps", &json!({"type": "TWO_STEP", "user": "eve"})).await;
         refused.fails(400, "two_step_credentials_fetch_error");
+        server.quiet().await;
+        world.clock.advance(Duration::from_mins(46));
+        server.relay("form-steps", &id, "GET", "/things", None).await.expect(200);
+        assert_eq!(companies.seen("/gate/steps/3").len(), 2, "all calls are made again before its end");
+        let body = json!({"type": "TWO_STEP", "user": "ada l"});
+        server.reconnect("form-steps", &id, "/auth/two-step/form-steps", &body).await.expect(200);
         server.remove("form-steps", &id).await;
         server.finish().await;
     }
@@ -180,6 +191,8 @@ patchbay_store::both_backends! {
         world.clock.advance(Duration::from_mins(5));
         server.read_connection("form-jwt-assertion", &id, "&force_refresh=true").await.expect(200);
         assert_ne!(companies.office().newest("assertions"), sent[0]);
+        server.reconnect("form-jwt-assertion", &id, "/auth/two-step/form-jwt-assertion", &body).await.expect(200);
+        server.remove("form-jwt-assertion", &id).await;
         let mut broken = body.clone();
         broken["privateKey"] = json!("planted-nonsense");
         server.fill("/auth/two-step/form-jwt-assertion", &broken).await.fails(400, "failed_to_sign");
@@ -201,6 +214,7 @@ patchbay_store::both_backends! {
         assert!(error["message"].as_str().unwrap().contains("key is missing"), "{error}");
         server.reconnect("form-saml", &id, "/auth/two-step/form-saml", &body).await.expect(200);
         server.relay("form-saml", &id, "GET", "/things", None).await.expect(200);
+        server.remove("form-saml", &id).await;
         body["assertionOption"] = json!({"user": "ada"});
         let error = server.fill("/auth/two-step/form-saml", &body).await.fails(400, "invalid_body");
         assert_eq!(error["errors"][0]["path"], json!(["assertionOption", "privateKey"]));
@@ -210,6 +224,9 @@ patchbay_store::both_backends! {
         let stored = server.read_connection("form-signed", &id, "").await.expect(200);
         assert_eq!(stored["credentials"]["raw"], stored["credentials"]["token"], "the answer is the token");
         server.relay("form-signed", &id, "GET", "/things", None).await.expect(200);
+        server.read_connection("form-signed", &id, "&force_refresh=true").await.expect(200);
+        server.reconnect("form-signed", &id, "/auth/two-step/form-signed", &body).await.expect(200);
+        server.remove("form-signed", &id).await;
         server.finish().await;
     }
 

@@ -5,6 +5,7 @@ pub mod bill;
 pub mod clients;
 pub mod cloud;
 pub mod gate;
+pub mod keys;
 pub mod netsuite;
 pub mod publisher;
 pub mod wsse;
@@ -131,13 +132,14 @@ impl Companies {
             clients::DEFINITION,
             cloud::DEFINITION,
             gate::DEFINITION,
+            keys::DEFINITION,
             netsuite::DEFINITION,
             publisher::DEFINITION,
             wsse::DEFINITION,
         ];
         let mut catalogue = std::fs::read_to_string(world.catalogue()).unwrap();
         for definition in definitions {
-            catalogue.push_str(&definition.replace("BASE", &base));
+            catalogue.push_str(&with_revocation(definition).replace("BASE", &base));
         }
         std::fs::write(world.catalogue(), catalogue).unwrap();
         Self { base, office }
@@ -187,11 +189,19 @@ async fn receive(State(office): State<Arc<Office>>, request: Request) -> Respons
         "clients" => clients::answer(&office, &seen),
         "cloud" => cloud::answer(&office, &seen),
         "gate" => gate::answer(&office, &seen),
+        "keys" => keys::answer(&seen),
         "netsuite" => netsuite::answer(&office, &seen),
         "publisher" => publisher::answer(&office, &seen),
         "wsse" => wsse::answer(&office, &seen),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// Every company is told before a connection is deleted, by a call of its API with the connection's credentials.
+fn with_revocation(definition: &str) -> String {
+    let proxy = "    proxy:\n        base_url:";
+    let revoke = "    revoke:\n        - request: {method: DELETE, endpoint: /revoked}\n";
+    definition.replace(proxy, &format!("{revoke}{proxy}"))
 }
 
 pub fn ok(body: &Value) -> Response {
@@ -232,50 +242,11 @@ impl TestServer {
         made["connectionId"].as_str().unwrap().to_owned()
     }
 
-    /// Fills in a form again for a connection that exists.
+    /// Fills in a form again for a connection that exists, and sees that its labels outlive that.
     pub async fn reconnect(&self, integration: &str, id: &str, target: &str, body: &Value) -> Answer {
-        let again = json!({"connection_id": id, "integration_id": integration});
-        let made = self
-            .api
-            .post("/connect/sessions/reconnect", &again)
-            .await
-            .expect(201);
-        self.fill_as(made["data"]["token"].as_str().unwrap(), target, body)
-            .await
-    }
-
-    pub async fn read_connection(&self, integration: &str, id: &str, more: &str) -> Answer {
-        let target = format!("/connections/{id}?provider_config_key={integration}{more}");
-        self.api.get(&target).await
-    }
-
-    /// A proxied request.
-    pub async fn relay(
-        &self,
-        integration: &str,
-        id: &str,
-        method: &str,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Answer {
-        let request = self.api.request(method, &format!("/proxy{path}"));
-        let request = request
-            .header("connection-id", id)
-            .header("provider-config-key", integration);
-        match body {
-            Some(body) => request.json(body).send().await,
-            None => request.send().await,
-        }
-    }
-
-    /// Deletes it, and sees that it is gone.
-    pub async fn remove(&self, integration: &str, id: &str) {
-        let target = format!("/connections/{id}?provider_config_key={integration}");
-        self.api.request("DELETE", &target).send().await.expect(200);
-        self.read_connection(integration, id, "")
-            .await
-            .fails(404, "not_found");
-        let relayed = self.relay(integration, id, "GET", "/anything", None).await;
-        assert!(relayed.status >= 400, "{}", relayed.text);
+        let (session, before) = self.begin_reconnect(integration, id).await;
+        let answer = self.fill_as(&session, target, body).await;
+        self.assert_same_connection(integration, id, &before).await;
+        answer
     }
 }

@@ -121,9 +121,13 @@ impl Simulated {
         self.ledger().instead.push((path.to_owned(), status, body));
     }
 
-    /// A server that knows these provider definitions too, `BASE` being this provider.
+    /// A server that knows these provider definitions too, `BASE` being this provider. It tells the provider before it
+    /// deletes a connection, by a call of the provider's `/whoami`.
     pub fn server<'a>(&self, world: &'a World, definitions: &str) -> Starting<'a> {
         let path = world.path("simulated.yaml");
+        let proxy = "  proxy:\n    base_url:";
+        let revoke = "  revoke:\n    - request: {method: DELETE, endpoint: /whoami}\n";
+        let definitions = definitions.replace(proxy, &format!("{revoke}{proxy}"));
         std::fs::write(&path, definitions.replace("BASE", &self.base_url)).unwrap();
         let mut starting = world.server();
         let catalogs = starting.sources.flags.entry("catalog".to_owned()).or_default();
