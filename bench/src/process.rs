@@ -118,6 +118,15 @@ impl Server {
     }
 }
 
+/// How many files this process, and each that it starts, may have open; none if the system does not say.
+pub fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// A port that was free a moment ago.
 ///
 /// # Errors

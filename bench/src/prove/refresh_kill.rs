@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use patchbay_ambient::Ambient;
 use patchbay_sample::{Failure, Gate, Grant, OldToken};
 
-use super::Setting;
 use super::stage::{Stage, Topology, answers, call, path_of, token_of};
+use super::{Setting, Size};
 use crate::report::Report;
 
 const GATE: Gate = Gate::TokenAnswer(Grant::RefreshToken);
@@ -50,58 +51,112 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Report> {
         "`refresh_interrupted`",
         "anything else",
     ]);
-    let sqlite = setting.size.pick((3, 4), (60, 10));
-    let twice = setting.size.pick((1, 4), (4, 50));
-    for (topology, (rounds, batch)) in [(Topology::Sqlite, sqlite), (Topology::PostgresTwice, twice)] {
-        for (policy, words) in [
-            (OldToken::Honour, "honours it"),
-            (OldToken::Refuse, "refuses it"),
-            (OldToken::RevokeFamily, "revokes the grant"),
-        ] {
-            let mut stage = Stage::set(setting, topology).await?;
-            stage
-                .sample
-                .behave_for(Grant::RefreshToken, |behaviour| behaviour.old_token = policy);
-            let mut tally = Tally::default();
-            for round in 0..rounds {
-                one(&mut stage, topology, policy, round, batch, &mut tally).await?;
-            }
-            report.row(&[
-                topology.words().to_owned(),
-                words.to_owned(),
-                tally.kills.to_string(),
-                tally.connections.to_string(),
-                tally.cut.to_string(),
-                tally.survived.to_string(),
-                tally.interrupted.to_string(),
-                if tally.wrong.is_empty() {
-                    "none".to_owned()
-                } else {
-                    tally.wrong.join("; ")
-                },
-            ]);
-            let name = format!("{}, a provider that {words}", topology.words());
-            report.claim(
-                &format!("{name}: nothing but these outcomes"),
-                tally.wrong.is_empty(),
-            );
-            report.claim(&format!("{name}: answers were cut off"), tally.cut > 0);
-            if policy == OldToken::Honour {
-                report.claim(
-                    &format!("{name}: every connection survived"),
-                    tally.survived == tally.connections,
-                );
-            } else {
-                report.claim(
-                    &format!("{name}: what was cut, and only that, is `refresh_interrupted`"),
-                    tally.interrupted == tally.cut,
-                );
-            }
-            stage.strike().await?;
-        }
+    // The wait for a dead process's lease is half a minute, so small runs go side by side.
+    let rows = futures_util::stream::iter(plan(setting.size))
+        .map(|row| kills(setting, row))
+        .buffered(setting.size.pick(3, 1));
+    let tallies: Vec<(Row, Tally)> = rows.try_collect().await?;
+    for (row, tally) in tallies {
+        tell(&mut report, &row, &tally);
     }
     lost_answers(setting, &mut report).await?;
     Ok(report)
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    topology: Topology,
+    rounds: usize,
+    /// Connections a round.
+    batch: usize,
+    policy: OldToken,
+}
+
+impl Row {
+    const fn words(self) -> &'static str {
+        match self.policy {
+            OldToken::Honour => "honours it",
+            OldToken::Refuse => "refuses it",
+            OldToken::RevokeFamily => "revokes the grant",
+        }
+    }
+}
+
+/// Every provider on either topology. A small run does without the one that refuses, whose connections fare as those of
+/// the one that revokes, and takes two processes to one provider only.
+fn plan(size: Size) -> Vec<Row> {
+    let row = |topology, policy| {
+        let (rounds, batch) = match topology {
+            Topology::PostgresTwice => size.pick((1, 4), (4, 50)),
+            Topology::Sqlite | Topology::Postgres => size.pick((2, 4), (60, 10)),
+        };
+        Row {
+            topology,
+            rounds,
+            batch,
+            policy,
+        }
+    };
+    let policies = size.pick(
+        &[OldToken::Honour, OldToken::RevokeFamily][..],
+        &[OldToken::Honour, OldToken::Refuse, OldToken::RevokeFamily],
+    );
+    let twice = size.pick(&policies[..1], policies);
+    let sqlite = policies.iter().map(|policy| row(Topology::Sqlite, *policy));
+    let twice = twice.iter().map(|policy| row(Topology::PostgresTwice, *policy));
+    // The longest first.
+    match size {
+        Size::Small => twice.chain(sqlite).collect(),
+        Size::Full => sqlite.chain(twice).collect(),
+    }
+}
+
+async fn kills(setting: &Setting, row: Row) -> anyhow::Result<(Row, Tally)> {
+    let mut stage = Stage::set(setting, row.topology).await?;
+    stage
+        .sample
+        .behave_for(Grant::RefreshToken, |behaviour| behaviour.old_token = row.policy);
+    let mut tally = Tally::default();
+    for round in 0..row.rounds {
+        one(&mut stage, row.topology, row.policy, round, row.batch, &mut tally).await?;
+    }
+    stage.strike().await?;
+    Ok((row, tally))
+}
+
+fn tell(report: &mut Report, row: &Row, tally: &Tally) {
+    report.row(&[
+        row.topology.words().to_owned(),
+        row.words().to_owned(),
+        tally.kills.to_string(),
+        tally.connections.to_string(),
+        tally.cut.to_string(),
+        tally.survived.to_string(),
+        tally.interrupted.to_string(),
+        if tally.wrong.is_empty() {
+            "none".to_owned()
+        } else {
+            tally.wrong.join("; ")
+        },
+    ]);
+    let name = format!("{}, a provider that {}", row.topology.words(), row.words());
+    report.claim(
+        &format!("{name}: nothing but these outcomes"),
+        tally.wrong.is_empty(),
+    );
+    report.claim(&format!("{name}: answers were cut off"), tally.cut > 0);
+    if row.policy == OldToken::Honour {
+        report.claim(
+            &format!("{name}: every connection survived"),
+            tally.survived == tally.connections,
+        );
+    } else {
+        report.claim(
+            &format!("{name}: what was cut, and only that, is `refresh_interrupted`"),
+            tally.interrupted == tally.cut,
+        );
+    }
 }
 
 async fn one(
@@ -217,21 +272,22 @@ async fn lost_answers(setting: &Setting, report: &mut Report) -> anyhow::Result<
         "forced read",
         "webhook's error.type",
     ]);
+    let stage = Stage::set(setting, Topology::Sqlite).await?;
     for failure in [Failure::LostAnswer, Failure::HalfAnswer] {
         for policy in [OldToken::Honour, OldToken::Refuse] {
-            let stage = Stage::set(setting, Topology::Sqlite).await?;
+            let name = format!("lost-{failure:?}-{policy:?}");
             stage
                 .sample
                 .behave_for(Grant::RefreshToken, |behaviour| behaviour.old_token = policy);
-            stage.expired("lost").await?;
+            stage.expired(&name).await?;
             stage.sample.fail_next(Grant::RefreshToken, [failure]);
-            let first = answers(stage.crowd("lost", 1).await?).await?;
+            let first = answers(stage.crowd(&name, 1).await?).await?;
             let first = first.first().context("an answer")?;
-            let forced = format!("{}&force_refresh=true", path_of("lost"));
+            let forced = format!("{}&force_refresh=true", path_of(&name));
             let again = call(stage.address(0), "GET", &forced, None).await?;
             let last_type = || -> anyhow::Result<Option<String>> {
                 let hooks = stage.webhooks()?;
-                let failed = hooks.get("lost").into_iter().flatten();
+                let failed = hooks.get(&name).into_iter().flatten();
                 Ok(failed
                     .filter(|hook| hook["success"] == false)
                     .filter_map(|hook| hook["error"]["type"].as_str().map(ToOwned::to_owned))
@@ -274,10 +330,9 @@ async fn lost_answers(setting: &Setting, report: &mut Report) -> anyhow::Result<
                 &format!("answer lost ({lost}), old token {words}: {wanted} is what it is called"),
                 first.status == 502 && survived && told == wanted,
             );
-            stage.strike().await?;
         }
     }
-    Ok(())
+    stage.strike().await
 }
 
 /// A random time within [`SPREAD`].

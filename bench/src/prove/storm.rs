@@ -11,17 +11,23 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
 use super::Setting;
-use super::stage::{Stage, Topology, read_request, tally, token_of};
+use super::stage::{MAILBOX, Stage, Topology, read_request, tally, token_of};
 use crate::report::Report;
 use crate::wire::{Answer, Wire};
 
 /// Imports at once, before the storm.
 const IMPORTERS: usize = 8;
+/// Crowds at once in a full run, if this process may open so many sockets.
+const CROWDS: usize = 100;
+/// Files that this process needs besides the readers' sockets: the provider's end of the token requests and webhooks.
+const OTHER_FILES: usize = 1000;
+/// Longest the imports' webhooks may take.
+const CALM: Duration = Duration::from_mins(10);
 
 pub(super) async fn run(setting: &Setting) -> anyhow::Result<Report> {
     let connections = setting.size.pick(24, 10_000);
     let readers = setting.size.pick(6, 50);
-    let crowds = setting.size.pick(8, 100);
+    let crowds = setting.size.pick(8, crowds_that_fit(readers)?);
     let mut report = Report::new(
         "Proof: a storm of expiring connections",
         &format!(
@@ -42,6 +48,11 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Report> {
         .buffer_unordered(IMPORTERS)
         .try_collect()
         .await?;
+    // What the imports caused is over before the storm begins.
+    let told = stage.sample.wait_for_received(MAILBOX, connections);
+    tokio::time::timeout(CALM, told)
+        .await
+        .context("the webhooks of the imports did not arrive")?;
 
     let mut crowd = Crowds::assemble(&stage, crowds, readers).await?;
     let storm = crowd.read(&stage, &names).await?;
@@ -92,6 +103,19 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Report> {
     );
     stage.strike().await?;
     Ok(report)
+}
+
+/// A socket a reader, within what the system lets one process open; the servers share the other ends.
+fn crowds_that_fit(readers: usize) -> anyhow::Result<usize> {
+    let Some(files) = crate::process::open_files() else {
+        return Ok(CROWDS);
+    };
+    let fit = files.saturating_sub(OTHER_FILES) / readers;
+    anyhow::ensure!(
+        fit > 0,
+        "{files} open files are too few: raise the limit (ulimit -n 20000)"
+    );
+    Ok(fit.min(CROWDS))
 }
 
 /// Readers with their sockets.

@@ -332,6 +332,41 @@ mod tests {
     }
 
     #[test]
+    fn who_is_to_blame_for_no_token() {
+        use patchbay_types::connections::RefreshCause;
+
+        use crate::renewal::RenewError;
+
+        let definition = patchbay_catalog::Catalogue::built_in();
+        let definition = &definition.get("github-app").unwrap().definition;
+        let secrets = secrets("planted-key");
+        let input = AppInput {
+            definition,
+            secrets: &secrets,
+            connection_config: &object(json!({INSTALLATION_ID: "12"})),
+        };
+        for (status, message, cause) in [
+            (404, "Not Found", RefreshCause::ProviderRefused),
+            (401, "A JSON web token could not be decoded", RefreshCause::Ours),
+            (
+                403,
+                "This installation has been suspended",
+                RefreshCause::ProviderDown,
+            ),
+            (500, "oops", RefreshCause::ProviderDown),
+        ] {
+            let answer = Answer {
+                status,
+                content_type: Some("application/json".to_owned()),
+                body: json!({"message": message}).to_string().into(),
+                ..Answer::default()
+            };
+            let error = read_token(&input, &Secret::new("jwt"), &answer, Timestamp::UNIX_EPOCH).unwrap_err();
+            assert_eq!(RenewError::from(error).cause(), cause, "{status}");
+        }
+    }
+
+    #[test]
     fn an_installation_is_named_by_something_that_fits_into_a_path() {
         for (id, fits) in [
             ("12", true),

@@ -231,7 +231,8 @@ impl<'a> Assumption<'a> {
             }
             // Nobody but the operator has credentials for the operator's own service.
             if matches!(self.plan.sts, Sts::Custom(_)) && answer.status == 401 {
-                let message = format!("the credentials endpoint does not accept the integration's key: {rejection}");
+                let message =
+                    format!("the credentials endpoint does not accept the integration's key: {rejection}");
                 return Err(ObtainError::unusable(STS_FAILED, message));
             }
             return Err(ObtainError::Refused {

@@ -176,7 +176,11 @@ impl Answer {
 
     /// Whether the body is labelled as XML; a page is not.
     pub(crate) fn is_xml(&self) -> bool {
-        let kind = self.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let kind = self
+            .content_type
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         kind.contains("xml") && !kind.contains("html")
     }
 }
@@ -264,9 +268,16 @@ mod tests {
             .unwrap()["scope"],
             "a b"
         );
-        let xml = answer("text/xml; charset=utf-8", "<?xml version=\"1.0\"?>\n<a><b>c</b></a>\n");
+        let xml = answer(
+            "text/xml; charset=utf-8",
+            "<?xml version=\"1.0\"?>\n<a><b>c</b></a>\n",
+        );
         assert_eq!(xml.object().unwrap()["a"]["b"], "c");
-        assert!(answer("application/xhtml+xml", "<a><b>c</b></a>").object().is_none());
+        assert!(
+            answer("application/xhtml+xml", "<a><b>c</b></a>")
+                .object()
+                .is_none()
+        );
         assert!(answer("application/json", "[1]").object().is_none());
         assert!(answer("application/json", "").object().is_none());
     }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use axum::Router;
 use axum::extract::{Path, State as Injected};
 use axum::response::Response;
 use axum::routing::post;
-use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use http::HeaderMap;
@@ -35,7 +35,10 @@ const REFUSED: Refused = Refused("invalid_client", "unknown, or not with this se
 /// `client_id` and `client_secret` for a token that can be refreshed at the token endpoint.
 async fn token(Injected(state): Injected<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
     let parameters = token_parameters(&headers, &body);
-    let (client, secret) = (value(&parameters, "client_id"), value(&parameters, "client_secret"));
+    let (client, secret) = (
+        value(&parameters, "client_id"),
+        value(&parameters, "client_secret"),
+    );
     let known = client.is_some_and(|client| state.knows(client, secret));
     let grant = |behaviour: &TokenBehaviour| {
         let approval = Approval {
@@ -49,21 +52,29 @@ async fn token(Injected(state): Injected<Arc<State>>, headers: HeaderMap, body: 
         let client = client.unwrap_or_default();
         tokens.exchange(client, &code, Some(""), None, behaviour, state.world())
     };
-    enter(&state, &headers, client, &parameters, |fields| fields, known, grant).await
+    enter(
+        &state,
+        &headers,
+        client,
+        &parameters,
+        |fields| fields,
+        known,
+        grant,
+    )
+    .await
 }
 
 /// `username`, `password`, `organizationId` and `devKey` for a session of no announced length.
 async fn session(Injected(state): Injected<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
-    fn written(fields: Fields) -> Fields {
-        object(json!({
-            "sessionId": fields.get("access_token"), "organizationId": "00801", "userId": "006",
-        }))
+    fn written(mut fields: Fields) -> Fields {
+        let token = fields.remove("access_token");
+        object(json!({ "sessionId": token, "organizationId": "00801", "userId": "006" }))
     }
     let parameters = token_parameters(&headers, &body);
     let (client, secret) = (value(&parameters, "username"), value(&parameters, "password"));
     let complete = value(&parameters, "organizationId").is_some() && value(&parameters, "devKey").is_some();
     let known = complete && client.is_some_and(|client| state.knows(client, secret));
-    let grant = |_: &TokenBehaviour| own_token(&state, client);
+    let grant = |_: &TokenBehaviour| Ok(own_token(&state, client));
     enter(&state, &headers, client, &parameters, written, known, grant).await
 }
 
@@ -83,9 +94,11 @@ async fn role(Injected(state): Injected<Arc<State>>, headers: HeaderMap, body: B
     let arn = value(&parameters, "role_arn").unwrap_or_default();
     let client = arn.rsplit('/').next();
     let key = headers.get("x-api-key").and_then(|key| key.to_str().ok());
-    let named = ["external_id", "region", "service"].iter().all(|name| value(&parameters, name).is_some());
+    let named = ["external_id", "region", "service"]
+        .iter()
+        .all(|name| value(&parameters, name).is_some());
     let known = named && client.is_some_and(|client| state.knows(client, key));
-    let grant = |_: &TokenBehaviour| own_token(&state, client);
+    let grant = |_: &TokenBehaviour| Ok(own_token(&state, client));
     enter(&state, &headers, client, &parameters, written, known, grant).await
 }
 
@@ -96,15 +109,27 @@ async fn installation(
     Path(client): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    fn written(fields: Fields) -> Fields {
-        object(json!({ "token": fields.get("access_token"), "expires_at": fields.get("expires_at") }))
+    fn written(mut fields: Fields) -> Fields {
+        let (token, end) = (fields.remove("access_token"), fields.remove("expires_at"));
+        object(json!({ "token": token, "expires_at": end }))
     }
     let header = text(&headers, &AUTHORIZATION).unwrap_or_default();
     let jwt = header.strip_prefix("Bearer ").unwrap_or_default();
-    let known = state.secret_of(&client).is_some_and(|key| is_signed_with(&key, jwt));
-    let grant = |_: &TokenBehaviour| own_token(&state, Some(&client));
+    let known = state
+        .secret_of(&client)
+        .is_some_and(|key| is_signed_with(&key, jwt));
+    let grant = |_: &TokenBehaviour| Ok(own_token(&state, Some(&client)));
     let parameters = Parameters::new();
-    enter(&state, &headers, Some(&client), &parameters, written, known, grant).await
+    enter(
+        &state,
+        &headers,
+        Some(&client),
+        &parameters,
+        written,
+        known,
+        grant,
+    )
+    .await
 }
 
 async fn enter(
@@ -123,12 +148,17 @@ async fn enter(
         headers,
         written,
     };
-    answer(state, &asked, |_, behaviour| if known { grant(behaviour) } else { Err(REFUSED) }).await
+    answer(
+        state,
+        &asked,
+        |_, behaviour| if known { grant(behaviour) } else { Err(REFUSED) },
+    )
+    .await
 }
 
-fn own_token(state: &State, client: Option<&str>) -> Result<Issued, Refused> {
+fn own_token(state: &State, client: Option<&str>) -> Issued {
     let client = client.unwrap_or_default();
-    Ok(state.tokens().client_token(client, "read", state.world()))
+    state.tokens().client_token(client, "read", state.world())
 }
 
 fn is_signed_with(key: &str, jwt: &str) -> bool {

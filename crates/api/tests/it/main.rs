@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unreachable_pub, reason = "one program: everything is as private as can be")]
 
+mod auth_errors;
 mod common;
 mod conformance;
 mod connections;

@@ -160,7 +160,9 @@ fn tokens(credentials: &Credentials) -> Tokens {
 
 /// The whole call, but for the two headers that every one has.
 fn text(call: &Call) -> String {
-    let kind = call.header("content-type").filter(|kind| *kind == "application/xml");
+    let kind = call
+        .header("content-type")
+        .filter(|kind| *kind == "application/xml");
     assert_eq!(call.header("accept"), kind.or(Some("application/json")));
     assert_eq!(call.header("user-agent"), Some("Patchbay"));
     let mut text = format!("{} {}\n", call.method, call.url);
@@ -310,8 +312,12 @@ fn braintree_speaks_xml() {
                 &format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><credentials>{fields}</credentials>"),
             )
         };
-        case.exchanges_with(&body("<code>the-code</code><grant-type>authorization_code</grant-type>"));
-        case.refreshes_with(&body("<refresh-token>old-refresh</refresh-token><grant-type>refresh_token</grant-type>"));
+        case.exchanges_with(&body(
+            "<code>the-code</code><grant-type>authorization_code</grant-type>",
+        ));
+        case.refreshes_with(&body(
+            "<refresh-token>old-refresh</refresh-token><grant-type>refresh_token</grant-type>",
+        ));
         let told = |status, body: &str| Answer {
             status,
             content_type: Some("application/xml; charset=utf-8".to_owned()),
@@ -327,7 +333,10 @@ fn braintree_speaks_xml() {
         let expected = owned(("a", Some("r"), Some("2026-01-02T04:04:05.000Z")));
         assert_eq!(tokens(&case.read(&good).unwrap().credentials), expected);
         assert_eq!(tokens(&case.read_refresh(&good).unwrap().credentials), expected);
-        let refused = told(422, "<api-error-response><message>Invalid grant: code not found</message></api-error-response>");
+        let refused = told(
+            422,
+            "<api-error-response><message>Invalid grant: code not found</message></api-error-response>",
+        );
         let error = case.read(&refused).unwrap_err();
         assert!(error.to_string().contains("code not found"), "{error}");
     }

@@ -158,10 +158,13 @@ pub(super) fn fields(definition: &Definition) -> Vec<Field> {
         }
     }
     let optional = |name: &str| name.starts_with("oauth_client_");
+    // Where a key is sent as user name or as password, the other half is empty (auth-flows §16).
+    let blank = definition.auth_mode == AuthMode::Basic;
     names
         .into_iter()
         .map(|name| Field {
             optional: optional(name),
+            default_value: blank.then(String::new),
             ..Field::named(name)
         })
         .collect()

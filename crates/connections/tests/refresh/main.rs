@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use patchbay_auth::driver::{self, RenewInput};
+use patchbay_auth::driver;
+use patchbay_connections::maintenance;
 use patchbay_connections::refresh::{self, COOLDOWN, Freshness, ReadError};
-use patchbay_connections::{integrations, maintenance};
 use patchbay_sample::{Failure, Gate, Grant, OldToken, Rotation};
 use patchbay_store::db::DbError;
+use patchbay_store::refreshes;
 use patchbay_store::testing::TestDb;
-use patchbay_store::{leases, refreshes};
 use patchbay_types::connections::RefreshCause;
 use patchbay_types::refreshes::{RefreshIntent, RefreshReason};
 use world::{CONNECTION, DUE, TOKEN_LIFE, World, token};
@@ -59,47 +59,9 @@ async fn intent(world: &World) -> Option<RefreshIntent> {
     found.unwrap()
 }
 
-/// Does to the connection what a node does that is killed after the provider answered: the refresh token is used up,
-/// the intent is written, the lease runs out, nothing is saved.
+/// [`world::die_in_the_middle`] of the one connection.
 async fn die_in_the_middle(world: &World) {
-    let connection = world.stored().await;
-    let provider = world.node.catalogue.get("sample").unwrap();
-    let integration = integrations::get(&world.node, world.environment.id, "sample")
-        .await
-        .unwrap()
-        .unwrap();
-    let input = RenewInput {
-        definition: &provider.definition,
-        secrets: &integration.secrets,
-        credentials: &connection.credentials,
-        connection_config: &connection.connection_config,
-        callback_url: "https://connect.example.com/oauth/callback",
-    };
-    driver::renew(&world.node.token_client, &input, &world.node.ambient)
-        .await
-        .unwrap();
-    let (row, generation) = (connection.id, connection.generation);
-    let written: Result<(), DbError> = world
-        .node
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let name = leases::refresh_of(row);
-                let lease = leases::acquire(tx, &name, "the dead", Duration::from_secs(30))
-                    .await?
-                    .unwrap();
-                let intent = RefreshIntent {
-                    connection: row,
-                    generation,
-                    fence: lease.fence,
-                    started_at: tx.now(),
-                };
-                refreshes::put_intent(tx, &intent).await
-            })
-        })
-        .await;
-    written.unwrap();
-    world.clock.advance(Duration::from_secs(31));
+    world::die_in_the_middle(&world.node, &world.clock, &world.name()).await;
 }
 
 patchbay_store::both_backends! {

@@ -435,13 +435,24 @@ const EXCEPTIONS: &[(&str, &str, Option<Expected>)] = &[
     ("TWO_STEP", "other-name", Some(BY_REJECTION)),
     (REFRESHED, "millis", None),
     // What was typed buys a token when the refresh token does not.
-    (REFRESHED, "html-403", Some(("old 0 | fresh 2 | fresh 2 | old 0", ""))),
+    (
+        REFRESHED,
+        "html-403",
+        Some(("old 0 | fresh 2 | fresh 2 | old 0", "")),
+    ),
     (REFRESHED, "hiccup", Some(BY_LOGIN)),
-    (REFRESHED, "refusing", Some(("old 0 | fresh 2 | fresh 2 | old 0", ""))),
+    (
+        REFRESHED,
+        "refusing",
+        Some(("old 0 | fresh 2 | fresh 2 | old 0", "")),
+    ),
     (
         REFRESHED,
         "wrong-secret",
-        Some(("old 0 | old 2 | refused 2 | fresh 1", "refresh_token_external_error, ok")),
+        Some((
+            "old 0 | old 2 | refused 2 | fresh 1",
+            "refresh_token_external_error, ok",
+        )),
     ),
     (REFRESHED, "revoked", Some(BY_LOGIN)),
     (REFRESHED, "lost-refused", Some(LOGIN_AFTER_LOSS)),
@@ -470,7 +481,9 @@ const OPERATORS: Expected = ("old 0 | old 1 | ours 1 | fresh 1", "refresh_intern
 
 /// What should come of a case under a mode; none if it does not exist.
 fn expected(mode: &Mode, case: &Case) -> Option<Expected> {
-    let exception = EXCEPTIONS.iter().find(|(name, id, _)| (*name, *id) == (mode.name, case.id));
+    let exception = EXCEPTIONS
+        .iter()
+        .find(|(name, id, _)| (*name, *id) == (mode.name, case.id));
     if let Some((_, _, expected)) = exception {
         return *expected;
     }
@@ -723,8 +736,8 @@ run of a test.
 
 ## How to read the tables
 
-Each row is one misbehaviour, and one connection whose token lives for an hour. READERS callers at once read it four
-times: half way through its life, ten minutes before its end, an hour later, and once the provider behaves again and the
+Each row is one misbehaviour, and one connection whose token lives for an hour (a session of BILL is taken to live for 35
+minutes). READERS callers at once read it four times: half way through its life, ten minutes before its end, an hour later, and once the provider behaves again and the
 pause after a failure is over. Each caller then shows the token to the API. In parentheses: how often the provider was
 asked for tokens, all callers together. Every row was run on one node with SQLite and on two nodes with Postgres, and
 came to the same.

@@ -251,7 +251,11 @@ fn aws() -> Mode {
                 ("stsAuthType", "api_key"),
                 ("stsApiKey", newcomer.secret),
             ];
-            Some(values.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+            Some(
+                values
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+            )
         },
         manners: Behaviours::default,
         secret: || SECRET.to_owned(),
@@ -305,7 +309,12 @@ fn apps() -> [Mode; 2] {
             well
         },
         secret: || BASE64.encode(app_key().0.public_key().as_ref()),
-        connect: |newcomer| (app_credentials(newcomer), json!({"installation_id": newcomer.client})),
+        connect: |newcomer| {
+            (
+                app_credentials(newcomer),
+                json!({"installation_id": newcomer.client}),
+            )
+        },
         token: |credentials| match credentials {
             Credentials::App(credentials) => credentials.access_token.expose().to_owned(),
             other => panic!("not an app's: {other:?}"),
@@ -386,7 +395,10 @@ fn signed_here() -> [Mode; 2] {
         token: |credentials| field(credentials, "token"),
         accepts: |newcomer, token| {
             let (input, signature) = token.rsplit_once('.').unwrap();
-            let key = hmac::Key::new(hmac::HMAC_SHA256, &HEXLOWER.decode(newcomer.secret.as_bytes()).unwrap());
+            let key = hmac::Key::new(
+                hmac::HMAC_SHA256,
+                &HEXLOWER.decode(newcomer.secret.as_bytes()).unwrap(),
+            );
             let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
             hmac::verify(&key, input.as_bytes(), &signature).unwrap();
             let claims = input.split_once('.').unwrap().1;
@@ -416,7 +428,10 @@ fn signed_here() -> [Mode; 2] {
             let created = part("Created");
             let text = [part("Nonce").as_str(), &created, newcomer.secret].concat();
             let sha1 = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-            assert_eq!(part("PasswordDigest"), BASE64.encode(HEXLOWER.encode(sha1.as_ref()).as_bytes()));
+            assert_eq!(
+                part("PasswordDigest"),
+                BASE64.encode(HEXLOWER.encode(sha1.as_ref()).as_bytes())
+            );
             let end = created.parse::<Timestamp>().unwrap().checked_add(LIFE).unwrap();
             end > newcomer.sample.api_time_for(newcomer.client)
         },

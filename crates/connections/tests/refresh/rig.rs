@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use patchbay_ambient::{Ambient, Clock as _, TestClock};
-use patchbay_auth::driver::{self, RenewInput};
+use patchbay_auth::driver;
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::connections::{self, Import, Verification};
 use patchbay_connections::environments::{self, NewEnvironment};
@@ -20,16 +20,13 @@ use patchbay_connections::{Context, api_keys};
 use patchbay_sample::{Behaviours, Gate, Grant, Options, RegisteredClient, SampleHandle};
 use patchbay_store::db::{DbError, Notice, Topic};
 use patchbay_store::testing::TestDb;
-use patchbay_store::{deliveries, leases, refreshes};
 use patchbay_types::connections::{Change, Connection, ConnectionUpsert, RefreshCause};
-use patchbay_types::deliveries::DeliveryFilter;
 use patchbay_types::environments::{Environment, EnvironmentSettings, WebhookSettings};
-use patchbay_types::refreshes::RefreshIntent;
-use patchbay_types::{AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap, Timestamp};
+use patchbay_types::{ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap, Timestamp};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::world::node;
+use crate::world::{announced, die_in_the_middle, node, stored};
 
 /// The client of an app's users.
 pub(crate) fn user_of(client: &str) -> String {
@@ -203,14 +200,19 @@ struct Journey<'a> {
 }
 
 pub(crate) fn client(mode: &Mode, case: &Case) -> String {
-    let slug = mode.name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let slug = mode
+        .name
+        .to_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     format!("{slug}-{}", case.id)
 }
 
 /// How a definition of TWO_STEP says where the life of a token is, which the others know by its name.
 fn expiry(case: &Case) -> &'static str {
     match case.id {
-        "epoch" | "epoch-millis" | "iso" | "relative" | "token-ahead" | "token-behind" => "token_expiration: expires_at",
+        "epoch" | "epoch-millis" | "iso" | "relative" | "token-ahead" | "token-behind" => {
+            "token_expiration: expires_at"
+        }
         _ => "token_expiration: expires_in, token_expiration_strategy: expireIn",
     }
 }
@@ -229,7 +231,9 @@ impl Rig {
         for case in cases {
             let name = client(mode, case);
             let common = "categories: [test]\n    docs: https://docs.example.com\n    proxy:\n        base_url: BASE\n";
-            let own = [mode.definition, case.definition].concat().replace("EXPIRY", expiry(case));
+            let own = [mode.definition, case.definition]
+                .concat()
+                .replace("EXPIRY", expiry(case));
             write!(
                 catalogue,
                 "{name}:\n    display_name: {name}\n    {own}    {common}"
@@ -331,7 +335,7 @@ impl Journey<'_> {
         let near = self.read().await;
         clock.advance(life);
         if matches!(self.case.act, Act::Kill(_)) {
-            self.die().await;
+            die_in_the_middle(&self.rig.nodes[0], clock, &self.name()).await;
         }
         let over = self.read().await;
         self.end();
@@ -348,7 +352,10 @@ impl Journey<'_> {
             clock.advance(COOLDOWN);
         }
         let after = self.read().await;
-        let (timeline, told) = (self.timeline().await, self.told().await);
+        let (timeline, told) = (
+            self.timeline().await,
+            announced(&self.rig.nodes[0], &self.name()).await,
+        );
         let lost = matches!(after.0, Reading::Failed(_) | Reading::Useless);
         // Whatever happened, connecting again helps.
         self.connect().await;
@@ -430,7 +437,10 @@ impl Journey<'_> {
     async fn put(&self, credentials: Credentials, connection_config: JsonMap) {
         let node = &self.rig.nodes[0];
         let environment = self.rig.environment.id;
-        let integration = integrations::get(node, environment, &self.client).await.unwrap().unwrap();
+        let integration = integrations::get(node, environment, &self.client)
+            .await
+            .unwrap()
+            .unwrap();
         let upsert = ConnectionUpsert {
             integration_id: integration.id,
             connection_id: ConnectionId::parse(CONNECTION).unwrap(),
@@ -561,68 +571,7 @@ impl Journey<'_> {
     }
 
     async fn stored(&self) -> Connection {
-        let name = self.name();
-        let found = self.rig.nodes[0]
-            .store
-            .read(move |tx| {
-                Box::pin(async move {
-                    patchbay_store::connections::find(
-                        tx,
-                        name.environment,
-                        &name.integration,
-                        &name.connection,
-                    )
-                    .await
-                })
-            })
-            .await;
-        found.unwrap().unwrap()
-    }
-
-    /// What a node leaves that is killed after the provider answered: the request was made, the intent is written,
-    /// the lease runs out, nothing is saved.
-    async fn die(&self) {
-        let (node, connection) = (&self.rig.nodes[0], self.stored().await);
-        let provider = node.catalogue.get(&self.client).unwrap();
-        let integration = integrations::get(node, self.rig.environment.id, &self.client)
-            .await
-            .unwrap()
-            .unwrap();
-        let input = RenewInput {
-            definition: &provider.definition,
-            secrets: &integration.secrets,
-            credentials: &connection.credentials,
-            connection_config: &connection.connection_config,
-            callback_url: "https://connect.example.com/oauth/callback",
-        };
-        let client = match provider.definition.auth_mode {
-            AuthMode::McpOAuth2Generic => &node.proxy_client,
-            _ => &node.token_client,
-        };
-        driver::renew(client, &input, &node.ambient)
-            .await
-            .unwrap();
-        let (row, generation) = (connection.id, connection.generation);
-        let written: Result<(), DbError> = node
-            .store
-            .write(move |tx| {
-                Box::pin(async move {
-                    let name = leases::refresh_of(row);
-                    let lease = leases::acquire(tx, &name, "the dead", Duration::from_secs(30))
-                        .await?
-                        .unwrap();
-                    let intent = RefreshIntent {
-                        connection: row,
-                        generation,
-                        fence: lease.fence,
-                        started_at: tx.now(),
-                    };
-                    refreshes::put_intent(tx, &intent).await
-                })
-            })
-            .await;
-        written.unwrap();
-        self.rig.clock.advance(Duration::from_secs(31));
+        stored(&self.rig.nodes[0], &self.name()).await
     }
 
     async fn timeline(&self) -> Vec<String> {
@@ -636,26 +585,5 @@ impl Journey<'_> {
                 format!("{} {outcome}", event.reason.as_str())
             })
             .collect()
-    }
-
-    async fn told(&self) -> Vec<String> {
-        let filter = DeliveryFilter {
-            environment_id: Some(self.rig.environment.id),
-            limit: 1000,
-            ..DeliveryFilter::default()
-        };
-        let sent = self.rig.nodes[0]
-            .store
-            .read(move |tx| Box::pin(async move { deliveries::list(tx, &filter).await }))
-            .await
-            .unwrap();
-        let mut told: Vec<String> = sent
-            .iter()
-            .map(|delivery| serde_json::from_str::<Value>(&delivery.body).unwrap())
-            .filter(|body| body["operation"] == "refresh" && body["providerConfigKey"] == self.client)
-            .map(|body| body["error"]["type"].as_str().unwrap_or("ok").to_owned())
-            .collect();
-        told.reverse();
-        told
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchbay_ambient::{Ambient, Clock as _, TestClock};
+use patchbay_auth::driver::{self, RenewInput};
 use patchbay_catalog::{Catalogue, CatalogueHandle, Severity};
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::connections::{self, Import, Verification};
@@ -12,11 +13,13 @@ use patchbay_connections::integrations::{self, AppCredentials, NewIntegration};
 use patchbay_connections::{Context, Settings, StateCookie, api_keys, refresh};
 use patchbay_outbound::{Client, Policy, PrivateNetworks, Settings as ClientSettings, Timeouts, Trust};
 use patchbay_sample::{CLIENT_ID, CLIENT_SECRET, Options, SampleHandle};
-use patchbay_store::deliveries;
+use patchbay_store::db::DbError;
 use patchbay_store::testing::TestDb;
+use patchbay_store::{deliveries, leases, refreshes};
 use patchbay_types::connections::{Change, Connection};
 use patchbay_types::deliveries::DeliveryFilter;
 use patchbay_types::environments::{Environment, EnvironmentSettings, WebhookSettings};
+use patchbay_types::refreshes::RefreshIntent;
 use patchbay_types::{AuthMode, ConnectionId, Credentials, EnvironmentName, IntegrationKey, JsonMap};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -146,23 +149,7 @@ impl World {
 
     /// The connection as it is stored.
     pub(crate) async fn stored(&self) -> Connection {
-        let name = self.name();
-        let found = self
-            .node
-            .store
-            .read(move |tx| {
-                Box::pin(async move {
-                    patchbay_store::connections::find(
-                        tx,
-                        name.environment,
-                        &name.integration,
-                        &name.connection,
-                    )
-                    .await
-                })
-            })
-            .await;
-        found.unwrap().unwrap()
+        stored(&self.node, &self.name()).await
     }
 
     /// How often the provider was asked to refresh.
@@ -172,29 +159,7 @@ impl World {
 
     /// `auth` webhooks about refreshes so far, oldest first: `ok`, or the error's type.
     pub(crate) async fn announced(&self) -> Vec<String> {
-        let filter = DeliveryFilter {
-            environment_id: Some(self.environment.id),
-            limit: 100,
-            ..DeliveryFilter::default()
-        };
-        let sent = self
-            .node
-            .store
-            .read(move |tx| Box::pin(async move { deliveries::list(tx, &filter).await }))
-            .await
-            .unwrap();
-        let mut told: Vec<String> = sent
-            .iter()
-            .map(|delivery| serde_json::from_str::<Value>(&delivery.body).unwrap())
-            .filter(|body| body["operation"] == "refresh")
-            .map(|body| {
-                assert_eq!(body["connectionId"], CONNECTION);
-                assert_eq!(body["success"], body.get("error").is_none());
-                body["error"]["type"].as_str().unwrap_or("ok").to_owned()
-            })
-            .collect();
-        told.reverse();
-        told
+        announced(&self.node, &self.name()).await
     }
 
     /// Reads with the usual freshness.
@@ -217,6 +182,91 @@ impl World {
         let found = refresh::read(&self.node, &self.name(), freshness).await?;
         Ok(token(&found))
     }
+}
+
+/// A connection as it is stored.
+pub(crate) async fn stored(node: &Context, name: &ConnectionName) -> Connection {
+    let name = name.clone();
+    let found = node
+        .store
+        .read(move |tx| {
+            Box::pin(async move {
+                patchbay_store::connections::find(tx, name.environment, &name.integration, &name.connection)
+                    .await
+            })
+        })
+        .await;
+    found.unwrap().unwrap()
+}
+
+/// `auth` webhooks about refreshes of one connection, oldest first: `ok`, or the error's type.
+pub(crate) async fn announced(node: &Context, name: &ConnectionName) -> Vec<String> {
+    let filter = DeliveryFilter {
+        environment_id: Some(name.environment),
+        limit: 1000,
+        ..DeliveryFilter::default()
+    };
+    let sent = node
+        .store
+        .read(move |tx| Box::pin(async move { deliveries::list(tx, &filter).await }))
+        .await
+        .unwrap();
+    let mut told: Vec<String> = sent
+        .iter()
+        .map(|delivery| serde_json::from_str::<Value>(&delivery.body).unwrap())
+        .filter(|body| body["operation"] == "refresh" && body["providerConfigKey"] == name.integration)
+        .map(|body| {
+            assert_eq!(body["connectionId"], name.connection);
+            assert_eq!(body["success"], body.get("error").is_none());
+            body["error"]["type"].as_str().unwrap_or("ok").to_owned()
+        })
+        .collect();
+    told.reverse();
+    told
+}
+
+/// Does to a connection what a node does that is killed after the provider answered: the request was made, the intent
+/// is written, the lease runs out, nothing is saved.
+pub(crate) async fn die_in_the_middle(node: &Context, clock: &TestClock, name: &ConnectionName) {
+    let connection = stored(node, name).await;
+    let provider = node.catalogue.get(connection.provider.as_str()).unwrap();
+    let integration = integrations::get(node, name.environment, &name.integration)
+        .await
+        .unwrap()
+        .unwrap();
+    let input = RenewInput {
+        definition: &provider.definition,
+        secrets: &integration.secrets,
+        credentials: &connection.credentials,
+        connection_config: &connection.connection_config,
+        callback_url: "https://connect.example.com/oauth/callback",
+    };
+    let client = match provider.definition.auth_mode {
+        AuthMode::McpOAuth2Generic => &node.proxy_client,
+        _ => &node.token_client,
+    };
+    driver::renew(client, &input, &node.ambient).await.unwrap();
+    let (row, generation) = (connection.id, connection.generation);
+    let written: Result<(), DbError> = node
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let lease = leases::refresh_of(row);
+                let lease = leases::acquire(tx, &lease, "the dead", Duration::from_secs(30))
+                    .await?
+                    .unwrap();
+                let intent = RefreshIntent {
+                    connection: row,
+                    generation,
+                    fence: lease.fence,
+                    started_at: tx.now(),
+                };
+                refreshes::put_intent(tx, &intent).await
+            })
+        })
+        .await;
+    written.unwrap();
+    clock.advance(Duration::from_secs(31));
 }
 
 /// The access token.

@@ -173,8 +173,9 @@ patchbay_store::both_backends! {
         server.quiet().await;
         provider.answer_once("/me", 200, json!({"account": {"id": 7}}));
         world.clock.advance(Duration::from_secs(31));
-        until("the steps to be carried out", async || (waiting(&server).await == 0).then_some(())).await;
-        assert_eq!(read(&server, id).await["connection_config"], json!({"site": "s1", "account": "7"}));
+        let complete = json!({"site": "s1", "account": "7"});
+        until("what the steps found", async || (read(&server, id).await["connection_config"] == complete).then_some(())).await;
+        assert_eq!(waiting(&server).await, 0);
         assert_eq!(provider.calls("/me").len(), 2);
 
         // Not for ever: a refusal is final at once.

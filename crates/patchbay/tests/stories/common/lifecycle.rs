@@ -22,21 +22,36 @@ impl TestServer {
         self.api.post("/connections/metadata", &labels).await.expect(201);
         let target = format!("/connections/{id}?provider_config_key={integration}");
         // Without its credentials: reading those could renew them.
-        let listed = self.api.get(&format!("/connections?connectionId={id}")).await.expect(200);
+        let listed = self
+            .api
+            .get(&format!("/connections?connectionId={id}"))
+            .await
+            .expect(200);
         let rows = listed["connections"].as_array().unwrap();
         let row = rows.iter().find(|row| row["provider_config_key"] == integration);
         let row = row.unwrap_or_else(|| panic!("{target} is not listed"));
         assert!(!row["tags"].as_object().unwrap().is_empty(), "{row}");
         let again = json!({"connection_id": id, "integration_id": integration});
-        let made = self.api.post("/connect/sessions/reconnect", &again).await.expect(201);
+        let made = self
+            .api
+            .post("/connect/sessions/reconnect", &again)
+            .await
+            .expect(201);
         (made["data"]["token"].as_str().unwrap().to_owned(), row.clone())
     }
 
     /// Sees that a connection is the one it was before it was authorized again.
     pub async fn assert_same_connection(&self, integration: &str, id: &str, before: &Value) {
-        let listed = self.api.get(&format!("/connections?connectionId={id}")).await.expect(200);
+        let listed = self
+            .api
+            .get(&format!("/connections?connectionId={id}"))
+            .await
+            .expect(200);
         let rows = listed["connections"].as_array().unwrap();
-        let after = rows.iter().find(|row| row["provider_config_key"] == integration).unwrap();
+        let after = rows
+            .iter()
+            .find(|row| row["provider_config_key"] == integration)
+            .unwrap();
         for name in LASTING {
             assert_eq!(after[name], before[name], "{name} of {integration}");
         }
@@ -76,7 +91,9 @@ impl TestServer {
         let told = self.revocations(integration).await;
         assert_eq!(told.len(), before + 1, "{integration}: the provider was not told");
         assert_eq!(told[0]["state"], "success", "{integration}: {}", told[0]);
-        self.read_connection(integration, id, "").await.fails(404, "not_found");
+        self.read_connection(integration, id, "")
+            .await
+            .fails(404, "not_found");
         self.relay(integration, id, "GET", "/anything", None)
             .await
             .fails(404, "unknown_connection");
@@ -84,7 +101,10 @@ impl TestServer {
 
     /// What the logs say of revocations, newest first.
     async fn revocations(&self, integration: &str) -> Vec<Value> {
-        let logs = self.operator.json("logs --env dev --type auth --json --limit 1000").await;
+        let logs = self
+            .operator
+            .json("logs --env dev --type auth --json --limit 1000")
+            .await;
         let all = logs.as_array().unwrap().iter();
         all.filter(|row| row["action"] == "pre_connection_deletion" && row["integration"] == integration)
             .cloned()

@@ -21,7 +21,12 @@ fn forms() -> [(&'static str, &'static str, Value, Value); 3] {
             basic.clone(),
             json!({"type": "BASIC", "username": basic["username"], "password": basic["password"]}),
         ),
-        ("form-none", "/auth/unauthenticated/form-none", json!({}), json!({})),
+        (
+            "form-none",
+            "/auth/unauthenticated/form-none",
+            json!({}),
+            json!({}),
+        ),
     ]
 }
 

@@ -124,6 +124,7 @@ patchbay_store::both_backends! {
         server.finish().await;
     }
 
+    /// Conformance 9: additional steps, captured cookies, an XML body.
     async fn xml_cookies_and_several_calls(db: TestDb) {
         let world = World::on(db).await;
         let companies = Companies::open(&world).await;
@@ -173,6 +174,7 @@ patchbay_store::both_backends! {
         server.finish().await;
     }
 
+    /// Conformance 9: SAML and JWT assertions, each checked with code of the company's own.
     async fn assertions_are_signed_kept_and_made_anew(db: TestDb) {
         let world = World::on(db).await;
         let companies = Companies::open(&world).await;

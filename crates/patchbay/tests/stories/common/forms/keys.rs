@@ -65,10 +65,15 @@ pub fn answer(seen: &Seen) -> Response {
     let good = match who {
         "acme" => seen.header("x-key") == key() && seen.header("authorization").is_empty(),
         "basic" => {
-            seen.header("authorization") == format!("Basic {}", BASE64.encode("ada:planted-pass:w\u{f6}rd".as_bytes()))
+            seen.header("authorization")
+                == format!("Basic {}", BASE64.encode("ada:planted-pass:w\u{f6}rd".as_bytes()))
         }
         "open" => seen.header("authorization").is_empty(),
         _ => false,
     };
-    if good { ok(&json!({"who": who})) } else { refuse(401, "no") }
+    if good {
+        ok(&json!({"who": who}))
+    } else {
+        refuse(401, "no")
+    }
 }
