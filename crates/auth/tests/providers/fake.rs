@@ -338,7 +338,10 @@ impl Fake {
         }
         let whole = wanted.remove("").is_some();
         let format = |of: &Value| of.get("body_format").and_then(Value::as_str) == Some("xml");
-        let exchange = provider.wire.get("token_client").and_then(|client| client.get("exchange"));
+        let exchange = provider
+            .wire
+            .get("token_client")
+            .and_then(|client| client.get("exchange"));
         let xml = format(&Value::Object(provider.wire.clone())) || exchange.is_some_and(format);
         if xml {
             // A document has one root.
