@@ -22,6 +22,9 @@ advisories() {
 
 check format cargo fmt --all --check
 check clippy cargo clippy --workspace --all-targets -- -D warnings
+if pkg-config --exists openssl; then
+  check 'clippy of legacy-tls' cargo clippy -p patchbay-outbound --features legacy-tls --all-targets -- -D warnings
+fi
 check docs env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 if tools=$(scripts/tools.sh); then
   check 'deny (licences, bans, sources)' "$tools/cargo-deny" --offline check --hide-inclusion-graph licenses bans sources

@@ -20,6 +20,12 @@ else
   cargo test --workspace --no-fail-fast 2>&1 | tee "$work/rust.txt"
 fi
 
+if pkg-config --exists openssl; then
+  cargo test --quiet -p patchbay-outbound --features legacy-tls legacy
+else
+  echo 'not tested: the feature legacy-tls, for want of OpenSSL headers'
+fi
+
 if [ -f clients/package.json ]; then
   cargo build --bin patchbay
   export PATCHBAY_BIN=${PATCHBAY_BIN:-$(cd "$target" && pwd)/debug/patchbay}

@@ -23,7 +23,7 @@ pub use expect::{Expect, JsonKind};
 pub use fields::{Field, Fields, Format, Pattern, VisibleWhen};
 pub use proxy::{
     ErrorCode, HttpVersion, LinkSource, OffsetCalculation, Pagination, PaginationKind, Proxy, Retry,
-    RetryInBody, RetryStrategy, Verification,
+    RetryInBody, RetryStrategy, TlsVersions, Verification,
 };
 pub(crate) use reader::{Note, Reader, Step, Target, dotted};
 pub use steps::{Choice, Otherwise, ProviderStep, StepRequest};

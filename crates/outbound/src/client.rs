@@ -18,7 +18,7 @@ use crate::dns::{GuardedResolver, Resolve, SystemResolver};
 use crate::error::{Error, InvalidUrl, Phase, TlsFailure};
 use crate::policy::Policy;
 use crate::pool::{Failure, Pool};
-use crate::tls::{Identity, InvalidIdentity, Trust};
+use crate::tls::{Handshake, Identity, InvalidIdentity, Trust};
 
 /// The pooled HTTP client of one policy. Cheap to clone; clones share the pools.
 #[derive(Clone)]
@@ -32,10 +32,11 @@ struct Inner {
     http1: Pool,
     response_seconds: [OnceLock<Histogram>; CLASSES.len()],
     // Most recently used last.
-    identities: Mutex<Vec<(PoolKey, Pool)>>,
+    special: Mutex<Vec<(PoolKey, Pool)>>,
 }
 
-type PoolKey = ([u8; 32], Protocol);
+/// Connections are never shared between identities, nor between kinds of TLS.
+type PoolKey = (Option<[u8; 32]>, Protocol, Tls);
 
 /// What a client is made of.
 #[derive(Clone, Debug)]
@@ -95,6 +96,17 @@ pub enum Protocol {
     Http1,
 }
 
+/// Which TLS to accept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tls {
+    /// 1.2 and 1.3 with forward secrecy.
+    #[default]
+    Modern,
+    /// Anything from 1.0, for servers that know nothing better; always HTTP/1.1. Takes a build with the feature
+    /// `legacy-tls` and is [`Tls::Modern`] in others.
+    Legacy,
+}
+
 /// What one call asks for beyond the request.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
@@ -102,12 +114,14 @@ pub struct Call {
     pub identity: Option<Identity>,
     /// HTTP version.
     pub protocol: Protocol,
+    /// TLS version.
+    pub tls: Tls,
     /// Limits instead of the client's; `connect` is not used.
     pub timeouts: Option<Timeouts>,
 }
 
-/// Pools kept for client certificates.
-const IDENTITIES: usize = 64;
+/// Pools kept for client certificates and old TLS.
+const SPECIAL: usize = 64;
 
 impl Client {
     /// A client with the system's resolver. Connects to nothing yet.
@@ -124,11 +138,11 @@ impl Client {
     ) -> Self {
         let resolver = GuardedResolver::new(policy.clone(), resolver, clock);
         let pool = |protocol| {
-            let tls = settings.trust.anonymous();
+            let handshake = Handshake::rustls(settings.trust.anonymous());
             Pool::new(Connector::new(
                 policy.clone(),
                 resolver.clone(),
-                tls,
+                handshake,
                 protocol,
                 settings.timeouts.connect,
             ))
@@ -141,7 +155,7 @@ impl Client {
             auto,
             http1,
             response_seconds: Default::default(),
-            identities: Mutex::default(),
+            special: Mutex::default(),
         }))
     }
 
@@ -215,13 +229,13 @@ impl Client {
         announce_nothing(&mut request);
         // The version a caller copied from its own client must not decide ours; ALPN does.
         *request.version_mut() = Version::HTTP_11;
-        let identified;
-        let pool = match (&call.identity, call.protocol) {
-            (None, Protocol::Auto) => &self.0.auto,
-            (None, Protocol::Http1) => &self.0.http1,
-            (Some(identity), protocol) => {
-                identified = self.identity_pool(identity, protocol)?;
-                &identified
+        let special;
+        let pool = match (&call.identity, call.protocol, call.tls) {
+            (None, Protocol::Auto, Tls::Modern) => &self.0.auto,
+            (None, Protocol::Http1, Tls::Modern) => &self.0.http1,
+            (identity, protocol, tls) => {
+                special = self.special_pool(identity.as_ref(), protocol, tls)?;
+                &special
             }
         };
         let mut responding = std::pin::pin!(pool.request(request));
@@ -240,29 +254,34 @@ impl Client {
         Ok(response.map(|incoming| ResponseBody::new(incoming, uri, timeouts.idle)))
     }
 
-    fn identity_pool(&self, identity: &Identity, protocol: Protocol) -> Result<Pool, InvalidIdentity> {
+    fn special_pool(
+        &self,
+        identity: Option<&Identity>,
+        protocol: Protocol,
+        tls: Tls,
+    ) -> Result<Pool, InvalidIdentity> {
         let Inner {
             policy,
             settings,
             resolver,
             ..
         } = &*self.0;
-        let key = (identity.fingerprint(), protocol);
-        let mut pools = self.0.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (identity.map(Identity::fingerprint), protocol, tls);
+        let mut pools = self.0.special.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = if let Some(index) = pools.iter().position(|(known, _)| *known == key) {
             pools.remove(index).1
         } else {
-            let tls = settings.trust.identified(identity)?;
+            let handshake = settings.trust.handshake(identity, tls)?;
             let (policy, resolver) = (policy.clone(), resolver.clone());
             Pool::new(Connector::new(
                 policy,
                 resolver,
-                tls,
+                handshake,
                 protocol,
                 settings.timeouts.connect,
             ))
         };
-        if pools.len() >= IDENTITIES {
+        if pools.len() >= SPECIAL {
             pools.remove(0);
         }
         pools.push((key, pool.clone()));

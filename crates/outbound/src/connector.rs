@@ -9,22 +9,27 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+#[cfg(not(feature = "legacy-tls"))]
+use hyper_rustls::MaybeHttpsStream;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower::Service;
 
+use crate::body::BoxError;
 use crate::client::Protocol;
 use crate::dns::GuardedResolver;
 use crate::error::{ConnectFailure, Error, InvalidUrl, Phase, TlsFailure};
+#[cfg(feature = "legacy-tls")]
+use crate::legacy_tls::LegacyConnector;
 use crate::policy::Policy;
 use crate::socket::Socket;
+use crate::tls::Handshake;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
-    https: HttpsConnector<Tcp>,
+    way: Way,
     resolver: GuardedResolver,
     policy: Policy,
     limit: Duration,
@@ -34,7 +39,7 @@ impl Connector {
     pub(crate) fn new(
         policy: Policy,
         resolver: GuardedResolver,
-        tls: ClientConfig,
+        handshake: Handshake,
         protocol: Protocol,
         limit: Duration,
     ) -> Self {
@@ -46,13 +51,19 @@ impl Connector {
         // Spread over a name's addresses, so that one dead address does not use up the time of the others.
         tcp.set_connect_timeout(Some(limit));
         let tcp = Tcp(tcp);
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-        let https = match protocol {
-            Protocol::Auto => builder.enable_all_versions().wrap_connector(tcp),
-            Protocol::Http1 => builder.enable_http1().wrap_connector(tcp),
+        let way = match handshake {
+            Handshake::Rustls(tls) => {
+                let builder = HttpsConnectorBuilder::new().with_tls_config(*tls).https_or_http();
+                Way::Rustls(match protocol {
+                    Protocol::Auto => builder.enable_all_versions().wrap_connector(tcp),
+                    Protocol::Http1 => builder.enable_http1().wrap_connector(tcp),
+                })
+            }
+            #[cfg(feature = "legacy-tls")]
+            Handshake::OpenSsl(tls) => Way::OpenSsl(LegacyConnector::new(tcp, tls)),
         };
         Self {
-            https,
+            way,
             resolver,
             policy,
             limit,
@@ -60,12 +71,38 @@ impl Connector {
     }
 }
 
+/// By which TLS.
+#[derive(Clone, Debug)]
+enum Way {
+    Rustls(HttpsConnector<Tcp>),
+    #[cfg(feature = "legacy-tls")]
+    OpenSsl(LegacyConnector),
+}
+
+impl Way {
+    async fn connect(self, uri: Uri) -> Result<Stream, BoxError> {
+        match self {
+            Self::Rustls(mut https) => {
+                let connected = https.call(uri).await;
+                #[cfg(feature = "legacy-tls")]
+                let connected = connected.map(Stream::Rustls);
+                connected
+            }
+            #[cfg(feature = "legacy-tls")]
+            Self::OpenSsl(legacy) => legacy.connect(uri).await,
+        }
+    }
+}
+
 /// A connected socket, with TLS or without.
+#[cfg(not(feature = "legacy-tls"))]
 pub(crate) type Stream = MaybeHttpsStream<Socket<TokioIo<TcpStream>>>;
+#[cfg(feature = "legacy-tls")]
+pub(crate) use crate::legacy_tls::Stream;
 
 /// Connects without TLS.
 #[derive(Clone, Debug)]
-struct Tcp(HttpConnector<GuardedResolver>);
+pub(crate) struct Tcp(HttpConnector<GuardedResolver>);
 
 impl Service<Uri> for Tcp {
     type Response = Socket<TokioIo<TcpStream>>;
@@ -102,7 +139,7 @@ impl Service<Uri> for Connector {
             return Box::pin(std::future::ready(Err(error)));
         }
         let (resolver, limit) = (self.resolver.clone(), self.limit);
-        let connecting = self.https.call(uri.clone());
+        let connecting = self.way.clone().connect(uri.clone());
         Box::pin(async move {
             let error = match tokio::time::timeout(limit, connecting).await {
                 Ok(Ok(stream)) => return Ok(stream),
@@ -128,7 +165,7 @@ pub(crate) fn target_of(uri: &Uri) -> String {
     format!("{host}:{}", uri.port_u16().unwrap_or(default))
 }
 
-fn classify(uri: &Uri, error: Box<dyn StdError + Send + Sync>) -> Error {
+fn classify(uri: &Uri, error: BoxError) -> Error {
     let error: Arc<dyn StdError + Send + Sync> = error.into();
     if let Some(ours) = find::<Error>(&*error) {
         return ours.clone();

@@ -171,7 +171,7 @@ impl Client {
         let mut call = Call {
             identity,
             protocol,
-            timeouts: None,
+            ..Call::default()
         };
         if !headers.contains_key(AUTHORIZATION)
             && let Some(basic) = basic_of(&url)

@@ -22,6 +22,8 @@ mod connector;
 mod dns;
 mod error;
 mod fetch;
+#[cfg(feature = "legacy-tls")]
+mod legacy_tls;
 mod policy;
 mod pool;
 pub mod redirect;
@@ -31,7 +33,7 @@ mod tls;
 
 pub use address::{Range, classify};
 pub use body::{Body, BoxError, ResponseBody};
-pub use client::{Call, Client, Protocol, Settings, Timeouts};
+pub use client::{Call, Client, Protocol, Settings, Timeouts, Tls};
 pub use dns::{DnsFailure, Resolve, SystemResolver};
 pub use error::{BlockReason, ConnectFailure, Error, InvalidUrl, Phase, TlsFailure};
 pub use fetch::{FetchRequest, FetchResponse, Limits, uri_of};

@@ -11,6 +11,8 @@ use rustls::pki_types::{
 };
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
+use crate::client::Tls;
+
 /// Makes aws-lc-rs the process's TLS cryptography, once. Harmless to call again.
 pub fn ensure_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -21,7 +23,24 @@ pub fn ensure_crypto_provider() {
 
 /// The certificate authorities whose servers are believed. Cheap to clone; load once and share.
 #[derive(Clone)]
-pub struct Trust(Arc<RootCertStore>);
+pub struct Trust {
+    roots: Arc<RootCertStore>,
+    #[cfg(feature = "legacy-tls")]
+    legacy: crate::legacy_tls::Authorities,
+}
+
+/// How a connection is secured.
+pub(crate) enum Handshake {
+    Rustls(Box<ClientConfig>),
+    #[cfg(feature = "legacy-tls")]
+    OpenSsl(openssl::ssl::SslConnector),
+}
+
+impl Handshake {
+    pub(crate) fn rustls(config: ClientConfig) -> Self {
+        Self::Rustls(Box::new(config))
+    }
+}
 
 /// A file of extra authorities that holds none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,24 +63,49 @@ impl Trust {
         if added == 0 {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
-        Self(Arc::new(roots))
+        Self {
+            roots: Arc::new(roots),
+            #[cfg(feature = "legacy-tls")]
+            legacy: crate::legacy_tls::Authorities::system(),
+        }
     }
 
     /// Nobody: a base for [`Trust::with_pem`] where only one's own authority counts.
     pub fn nobody() -> Self {
-        Self(Arc::new(RootCertStore::empty()))
+        Self {
+            roots: Arc::new(RootCertStore::empty()),
+            #[cfg(feature = "legacy-tls")]
+            legacy: crate::legacy_tls::Authorities::default(),
+        }
     }
 
     /// Also believes the authorities in a PEM file.
-    pub fn with_pem(self, pem: &str) -> Result<Self, InvalidCertificates> {
-        let mut roots = Arc::unwrap_or_clone(self.0);
+    pub fn with_pem(mut self, pem: &str) -> Result<Self, InvalidCertificates> {
+        let mut roots = Arc::unwrap_or_clone(self.roots);
         let certificates = certificates(pem).ok_or(InvalidCertificates::Unreadable)?;
         for (index, certificate) in certificates.into_iter().enumerate() {
+            #[cfg(feature = "legacy-tls")]
+            self.legacy.add(&certificate);
             roots
                 .add(certificate)
                 .map_err(|_| InvalidCertificates::Unusable(index + 1))?;
         }
-        Ok(Self(Arc::new(roots)))
+        self.roots = Arc::new(roots);
+        Ok(self)
+    }
+
+    /// TLS that verifies servers and shows `identity`, if any, to those that ask.
+    pub(crate) fn handshake(
+        &self,
+        identity: Option<&Identity>,
+        tls: Tls,
+    ) -> Result<Handshake, InvalidIdentity> {
+        match (tls, identity) {
+            #[cfg(feature = "legacy-tls")]
+            (Tls::Legacy, identity) => self.legacy.configured(identity).map(Handshake::OpenSsl),
+            (_, Some(identity)) => self.identified(identity).map(Handshake::rustls),
+            (_, None) => Ok(Handshake::rustls(self.anonymous())),
+        }
     }
 
     /// A TLS configuration that verifies servers and has nothing to show them.
@@ -70,7 +114,7 @@ impl Trust {
     }
 
     /// A TLS configuration that verifies servers and shows `identity` to those that ask.
-    pub(crate) fn identified(&self, identity: &Identity) -> Result<ClientConfig, InvalidIdentity> {
+    fn identified(&self, identity: &Identity) -> Result<ClientConfig, InvalidIdentity> {
         let Identity { chain, key, .. } = identity;
         let config = self
             .verifying()
@@ -83,13 +127,13 @@ impl Trust {
         ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs supports the default TLS versions")
-            .with_root_certificates(Arc::clone(&self.0))
+            .with_root_certificates(Arc::clone(&self.roots))
     }
 }
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trust({} authorities)", self.0.len())
+        write!(f, "Trust({} authorities)", self.roots.len())
     }
 }
 
@@ -138,6 +182,12 @@ impl Identity {
         };
         Trust::nobody().identified(&identity)?;
         Ok(identity)
+    }
+
+    /// The certificates, our own first, and the key, each in DER.
+    #[cfg(feature = "legacy-tls")]
+    pub(crate) fn parts(&self) -> (&[CertificateDer<'static>], &[u8]) {
+        (&self.chain, self.key.secret_der())
     }
 
     /// Tells pools of different identities apart.

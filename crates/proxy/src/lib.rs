@@ -5,7 +5,8 @@
 //! arrives. Bodies stream both ways and are parsed only where the contract demands a conversion ([`body`]).
 //! The caller going away drops the future, and with it the upstream exchange.
 //!
-//! - `relay` runs a call: attempts, redirects, waits. `retry` decides, `payload` holds what can be sent again.
+//! - `relay` runs a call: attempts and waits. `hops` follows redirects, `retry` decides, `payload` holds what can be
+//!   sent again.
 //! - `egress` chooses the client whose policy is the environment's.
 //! - `record` gathers what the logs will say while the call runs; `redact` writes it, in the background.
 //! - `answer` is the body on its way to the caller; `upgrade` joins connections that change their protocol.
@@ -15,6 +16,7 @@ pub mod body;
 mod call;
 mod egress;
 mod headers;
+mod hops;
 pub mod pagination;
 mod payload;
 mod record;

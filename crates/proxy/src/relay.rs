@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER, USER_AGENT};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use patchbay_auth::request::{self, BaseUrl, HeaderOrigin, Subject, Wanted};
 use patchbay_catalog::Definition;
-use patchbay_catalog::definition::HttpVersion;
+use patchbay_catalog::definition::{HttpVersion, TlsVersions};
 use patchbay_connections::caches::ConnectionName;
 use patchbay_connections::refresh::{self, Freshness, ReadError};
 use patchbay_connections::{Context, integrations};
 use patchbay_outbound::budget::{BudgetSettings, Budgets};
-use patchbay_outbound::redirect::{self, AcrossOrigins, Credentials as Hidden, Hop, Next, Rules};
+use patchbay_outbound::redirect::{AcrossOrigins, Credentials as Hidden, Rules};
 use patchbay_outbound::replay::Replay;
-use patchbay_outbound::{Body, Call, Client, Identity, Protocol, ResponseBody, uri_of};
+use patchbay_outbound::{Body, Call, Client, Identity, Protocol, ResponseBody, Tls};
 use patchbay_types::OperationId;
 use patchbay_types::connections::Connection;
 use patchbay_types::environments::Environment;
@@ -29,14 +29,13 @@ use crate::body::{Conversion, conversion, lacks_boundary};
 use crate::call::{Controls, Logging, MAX_RETRIES, ProxyError, ProxyRequest, RedirectHeaders};
 use crate::egress::Egress;
 use crate::headers::{all, is_framing, relayed, wishes};
+use crate::hops::{Trace, follow};
 use crate::payload::{self, Payload};
 use crate::record::{Attempt, AttemptFailure, CallLog, CallRecord, Ending, Kept, Line};
 use crate::{retry, upgrade};
 
 /// Longest body that is kept for another attempt; longer ones are sent once.
 const REPLAY_LIMIT: usize = 1024 * 1024;
-/// Redirects followed.
-const MAX_REDIRECTS: u8 = 5;
 /// How much of a failed answer is read for the wait it may name.
 const WAIT_IN_BODY: usize = 64 * 1024;
 
@@ -561,6 +560,9 @@ impl Relay<'_> {
         if self.upgrade.is_some() {
             headers.extend(self.handshake.clone());
         }
+        if definition.proxy.tls == TlsVersions::Legacy {
+            call.tls = Tls::Legacy;
+        }
         if self.upgrade.is_some() || definition.proxy.http_version == HttpVersion::Http1 {
             call.protocol = Protocol::Http1;
         }
@@ -617,59 +619,6 @@ impl Relay<'_> {
         }
         outcome
     }
-}
-
-/// The request of the current hop, and how it came about.
-struct Trace {
-    method: Method,
-    url: Url,
-    headers: HeaderMap,
-    has_body: bool,
-    redirects: Vec<(StatusCode, Url)>,
-}
-
-async fn follow(
-    client: &Client,
-    trace: &mut Trace,
-    body: Body,
-    payload: &Payload,
-    mut call: Call,
-    rules: &Rules<'_>,
-) -> Result<Response<ResponseBody>, ProxyError> {
-    let mut next_body = Some(body);
-    for _ in 0..=MAX_REDIRECTS {
-        let mut request = Request::new(next_body.take().unwrap_or_default());
-        *request.method_mut() = trace.method.clone();
-        *request.uri_mut() = uri_of(&trace.url)?;
-        *request.headers_mut() = trace.headers.clone();
-        let response = client.send_with(request, &call).await?;
-        let hop = Hop {
-            method: &trace.method,
-            url: &trace.url,
-            headers: &trace.headers,
-            has_body: trace.has_body,
-        };
-        let follow = match redirect::next(&hop, response.status(), response.headers(), rules) {
-            Ok(Next::Follow(follow)) => *follow,
-            // What cannot be followed is the answer.
-            Ok(Next::Stay) | Err(_) => return Ok(response),
-        };
-        if follow.keep_body {
-            let Some(body) = payload.next() else {
-                return Ok(response);
-            };
-            next_body = Some(body);
-        }
-        if !follow.same_origin {
-            call.identity = None;
-        }
-        let left = std::mem::replace(&mut trace.url, follow.url);
-        trace.redirects.push((response.status(), left));
-        trace.method = follow.method;
-        trace.headers = follow.headers;
-        trace.has_body = follow.keep_body;
-    }
-    Err(patchbay_outbound::Error::TooManyRedirects { limit: MAX_REDIRECTS }.into())
 }
 
 /// Reads the beginning of a failed answer, for what it says about waiting.

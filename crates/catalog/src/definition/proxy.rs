@@ -31,6 +31,8 @@ pub struct Proxy {
     pub forward_headers_on_redirect: bool,
     /// What to speak over TLS (Patchbay's extension).
     pub http_version: HttpVersion,
+    /// Which TLS to accept (Patchbay's extension, `legacy_tls`).
+    pub tls: TlsVersions,
     /// The call that tests credentials.
     pub verification: Option<Verification>,
 }
@@ -43,6 +45,16 @@ pub enum HttpVersion {
     Auto,
     /// HTTP/1.1 only: the server's HTTP/2 does not work.
     Http1,
+}
+
+/// Which TLS to accept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersions {
+    /// 1.2 and 1.3.
+    #[default]
+    Modern,
+    /// From 1.0, in builds that can.
+    Legacy,
 }
 
 /// `proxy.retry`.
@@ -200,6 +212,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Proxy {
         paginate: reader.section("paginate", paginate).flatten(),
         decompress: reader.flag("decompress"),
         forward_headers_on_redirect: reader.flag("forward_headers_on_redirect"),
+        tls: if reader.flag("legacy_tls") {
+            TlsVersions::Legacy
+        } else {
+            TlsVersions::Modern
+        },
         http_version: reader
             .choice(
                 "http_version",

@@ -289,3 +289,131 @@ async fn one_identity_never_uses_the_connections_of_another() {
         assert_eq!(server.connections(), count);
     }
 }
+
+/// Servers of another decade.
+#[cfg(feature = "legacy-tls")]
+mod legacy {
+    use std::pin::Pin;
+
+    use openssl::pkey::PKey;
+    use openssl::ssl::{Ssl, SslAcceptor, SslMethod, SslVerifyMode, SslVersion};
+    use openssl::x509::X509;
+    use patchbay_outbound::Tls;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    const CALL: Call = Call {
+        identity: None,
+        protocol: Protocol::Auto,
+        tls: Tls::Legacy,
+        timeouts: None,
+    };
+
+    /// Speaks TLS 1.1 at best, without forward secrecy; answers with the name its client showed, if it asked for one.
+    async fn serve(authority: &Authority, asks: bool, change: impl FnOnce(&mut CertificateParams)) -> Server {
+        let (certificate, key) = authority.sign(change);
+        let mut builder = SslAcceptor::mozilla_intermediate(SslMethod::tls_server()).unwrap();
+        builder.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
+        builder.set_max_proto_version(Some(SslVersion::TLS1_1)).unwrap();
+        builder.set_cipher_list("ALL:@SECLEVEL=0").unwrap();
+        let key = PKey::private_key_from_der(&key.serialize_der()).unwrap();
+        builder.set_private_key(&key).unwrap();
+        builder
+            .set_certificate(&X509::from_der(certificate.der()).unwrap())
+            .unwrap();
+        if asks {
+            builder.set_verify_callback(SslVerifyMode::PEER, |_, _| true);
+        }
+        let acceptor = builder.build();
+        Server::start(move |socket| {
+            let ssl = Ssl::new(acceptor.context()).unwrap();
+            async move {
+                let mut stream = tokio_openssl::SslStream::new(ssl, socket).unwrap();
+                if Pin::new(&mut stream).accept().await.is_err() {
+                    return;
+                }
+                let mut request = [0; 1024];
+                while let Ok(1..) = stream.read(&mut request).await {
+                    let shown = stream.ssl().peer_certificate().is_some();
+                    let body = format!("{} {shown}", stream.ssl().version_str());
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        })
+        .await
+    }
+
+    async fn answer(client: &Client, request: Request<Body>, call: &Call) -> String {
+        let response = client.send_with(request, call).await.unwrap();
+        let body = response.into_body().collect_up_to(100).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn old_servers_are_understood_where_a_call_asks_for_it() {
+        let authority = Authority::new();
+        let server = serve(&authority, false, |_| {}).await;
+        let client = client(authority.trust());
+        let usual = failure(&client, get_from(&server, "api.example"), &Call::default()).await;
+        assert_eq!(usual.code(), "EPROTO", "{usual:?}");
+        for host in ["api.example", "127.0.0.1", "api.example"] {
+            let said = answer(&client, get_from(&server, host), &CALL).await;
+            assert_eq!(said, "TLSv1.1 false");
+        }
+        let usual = failure(&client, get_from(&server, "api.example"), &Call::default()).await;
+        assert_eq!(usual.code(), "EPROTO", "connections are not shared: {usual:?}");
+    }
+
+    #[tokio::test]
+    async fn new_servers_are_understood_too() {
+        let authority = Authority::new();
+        let server = authority.serve(None, |_| {}).await;
+        let client = client(authority.trust());
+        let response = client.send_with(get_from(&server, "api.example"), &CALL);
+        assert_eq!(response.await.unwrap().version(), Version::HTTP_11);
+    }
+
+    #[tokio::test]
+    async fn old_servers_are_verified_like_all_others() {
+        let authority = Authority::new();
+        let client = client(authority.trust());
+        let stranger = serve(&Authority::new(), false, |_| {}).await;
+        let other = serve(&authority, false, |_| {}).await;
+        let expired = serve(&authority, false, |params| {
+            params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        })
+        .await;
+        for (server, host, expect) in [
+            (&stranger, "api.example", TlsFailure::UnknownIssuer),
+            (&other, "other.example", TlsFailure::WrongName),
+            (&expired, "api.example", TlsFailure::Expired),
+        ] {
+            match failure(&client, get_from(server, host), &CALL).await {
+                Error::Tls { failure, .. } => assert_eq!(failure, expect),
+                error => panic!("{host}: {error:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn client_certificates_are_shown_to_old_servers() {
+        let authority = Authority::new();
+        let server = serve(&authority, true, |_| {}).await;
+        let (certificate, key) = authority.sign(|_| {});
+        let identity = Identity::from_pem(&certificate.pem(), &key.serialize_pem()).unwrap();
+        let call = Call {
+            identity: Some(identity),
+            ..CALL
+        };
+        let client = client(authority.trust());
+        let said = answer(&client, get_from(&server, "api.example"), &call).await;
+        assert_eq!(said, "TLSv1.1 true");
+        assert_eq!(
+            answer(&client, get_from(&server, "api.example"), &CALL).await,
+            "TLSv1.1 false"
+        );
+    }
+}
