@@ -22,9 +22,18 @@ const CALLS = [
   { mode: 'JWT', key: 'jwt', options: { credentials: { type: 'JWT', issuerId: 'i', privateKey: PEM } }, path: '/auth/jwt/jwt', body: { type: 'JWT', issuerId: 'i', privateKey: PEM }, typed: { Issuer: 'i', 'Private key': PEM } },
   { mode: 'TBA', key: 'tba', options: { params: { accountId: '1' }, credentials: { token_id: 'i', token_secret: 's' } }, path: '/auth/tba/tba', body: { token_id: 'i', token_secret: 's' }, typed: { Account: '1', 'Token ID': 'i', 'Token secret': 's' } },
   { mode: 'OAUTH2_CC', key: 'client-credentials', options: { credentials: { client_id: 'i', client_secret: 's' } }, path: '/oauth2/auth/client-credentials', body: { client_id: 'i', client_secret: 's' }, typed: { 'Client ID': 'i', 'Client secret': 's' } },
-  { mode: 'outbound', key: 'none', options: { installation: 'outbound', credentials: {} }, path: '/auth/oauth-outbound/none', body: null },
+  { mode: 'outbound', key: 'outbound', options: { installation: 'outbound', credentials: {} }, path: '/auth/oauth-outbound/outbound', body: null, typed: {} },
   { mode: 'NONE', key: 'none', method: 'create', options: {}, path: '/auth/unauthenticated/none', body: null, typed: {} }
 ];
+
+/** `Promise.withResolvers`, which older Nodes lack. */
+function withResolvers() {
+  let resolve;
+  const promise = new Promise((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
 
 describe('Connect UI: calls', () => {
   let world;
@@ -38,39 +47,46 @@ describe('Connect UI: calls', () => {
     await world?.stop();
   });
 
-  /** Catches the form call; gives it as `{path, body, params, contentType}`. */
-  function caught(page) {
-    return new Promise((resolve) => {
-      page.route(/\/(auth|api-auth|oauth2)\//, async (route) => {
-        const request = route.request();
-        if (request.method() === 'OPTIONS') return route.continue();
-        const url = new URL(request.url());
-        const params = Object.fromEntries([...url.searchParams].filter(([name]) => name.startsWith('params[')));
-        const headers = await request.allHeaders();
-        resolve({ path: url.pathname, body: request.postDataJSON(), params, contentType: headers['content-type'], authorization: headers.authorization, cookie: headers.cookie });
-        return route.fulfill({ json: { providerConfigKey: url.pathname.split('/').at(-1), connectionId: 'c' }, headers: { 'access-control-allow-origin': '*' } });
-      });
+  /**
+   * Catches the form call; `call` gives it as `{path, body, params, contentType}`. Set it before a frame of another site
+   * is in the page: its traffic is not seen by what is set later.
+   */
+  async function catching(page) {
+    const { promise: call, resolve } = withResolvers();
+    await page.route(/\/(auth|api-auth|oauth2)\//, async (route) => {
+      const request = route.request();
+      if (request.method() === 'OPTIONS') return route.continue();
+      const url = new URL(request.url());
+      const params = Object.fromEntries([...url.searchParams].filter(([name]) => name.startsWith('params[')));
+      // Answered first: before that the browser may not say which headers it sends.
+      await route.fulfill({ json: { providerConfigKey: url.pathname.split('/').at(-1), connectionId: 'c' }, headers: { 'access-control-allow-origin': '*' } });
+      const headers = await request.allHeaders();
+      return resolve({ path: url.pathname, body: request.postDataJSON(), params, contentType: headers['content-type'], authorization: headers.authorization, cookie: headers.cookie });
     });
+    return { call };
   }
 
   for (const { mode, key, method = 'auth', options, path, body, typed } of CALLS) {
     test(`12. ${mode}: the SDK's call${typed ? ', and ours is the same' : ''}`, async () => {
       const { token } = await world.session({ tags: {} });
       const page = await browser.open();
-      const sdk = caught(page);
+      const sdk = await catching(page);
       await browser.call(page, { connectSessionToken: token }, method, key, options);
-      const call = await sdk;
+      const call = await sdk.call;
       assert.deepEqual([call.path, call.body, call.contentType], [path, body, 'application/json']);
       assert.deepEqual([call.authorization, call.cookie], [undefined, undefined]);
       assert.deepEqual((await browser.outcome(page)).resolved, { providerConfigKey: key, connectionId: 'c' });
       if (!typed) return;
 
-      const ui = await openUi(browser, world, { session: { tags: {}, allowed_integrations: [key] } });
-      const own = caught(ui.page);
+      let own;
+      const prepare = async (one) => {
+        own = await catching(one);
+      };
+      const ui = await openUi(browser, world, { session: { tags: {}, allowed_integrations: [key] }, prepare });
       await ui.frame.locator('[data-screen=form]').waitFor();
       for (const [label, value] of Object.entries(typed)) await ui.field(label).fill(value);
       await ui.primary.click();
-      const ours = await own;
+      const ours = await own.call;
       const { 'params[external_id]': externalId, ...params } = ours.params;
       assert.deepEqual({ ...ours, params }, call);
       assert.equal(externalId !== undefined, mode === 'AWS_SIGV4');

@@ -23,6 +23,9 @@ const only = (...keys) => ({ tags: {}, allowed_integrations: keys });
 const abort = (pattern) => (page) => page.route(pattern, (route) => route.abort());
 const never = (pattern) => (page) => page.route(pattern, () => {});
 
+/** What the server finds and the form could not know. */
+const FINDINGS = { error: { code: 'invalid_body', errors: [{ code: 'custom', message: 'API key: is one of a test account', path: ['credentials', 'apiKey'] }] } };
+
 /** How each screen is reached; `at` is its name in the document. */
 const SCREENS = [
   { name: 'loading', at: 'loading', prepare: never('**/connect/session') },
@@ -110,6 +113,40 @@ const SCREENS = [
       await popup.getByRole('button', { name: 'Deny' }).click();
     }
   },
+  { name: 'form of an installation elsewhere', at: 'form', session: only('outbound') },
+  { name: 'installation elsewhere', at: 'success', session: only('outbound'), reach: (ui) => ui.primary.click() },
+  { name: 'nothing to connect', at: 'empty', prepare: (page) => page.route('**/integrations', (route) => route.fulfill({ json: { data: [] } })) },
+  {
+    name: 'form with findings of the server',
+    at: 'form',
+    session: only('api-key'),
+    prepare: (page) => page.route('**/api-auth/**', (route) => route.fulfill({ status: 400, json: FINDINGS })),
+    async reach(ui) {
+      await ui.frame.locator('input').fill(API_KEY);
+      await ui.primary.click();
+      await ui.frame.getByRole('alert').waitFor();
+    }
+  },
+  {
+    name: 'window closed',
+    at: 'form',
+    session: only('oauth'),
+    props: { detectClosedAuthWindow: true },
+    async reach(ui) {
+      const popup = await ui.popup();
+      await popup.getByRole('button', { name: 'Approve' }).waitFor();
+      await popup.close();
+      await ui.frame.getByRole('alert').waitFor();
+    }
+  },
+  {
+    name: 'no longer offered',
+    at: 'failed',
+    session: only('api-key', 'none'),
+    prepare: (page) => page.route('**/connect/form/**', (route) => route.fulfill({ status: 404, json: { error: { code: 'unknown_provider_config', message: 'no such integration' } } })),
+    reach: (ui) => ui.frame.locator('.row').first().click()
+  },
+  { name: 'too many requests', at: 'error', prepare: (page) => page.route('**/connect/session', (route) => route.fulfill({ status: 429, json: { error: { code: 'too_many_request' } } })) },
   { name: 'server away', at: 'error', prepare: abort('**/connect/session') },
   { name: 'expired', at: 'expired', token: `nango_connect_session_${'0'.repeat(64)}` },
   {
@@ -151,6 +188,7 @@ async function inspect(page, frame, name) {
   assert.deepEqual(sideways, [], `${name} scrolls sideways`);
 }
 
+// The list's point 13 wants axe, the keyboard and 320 pixels: those tests bear its number.
 describe('Connect UI: every screen', () => {
   let world;
   let browser;
@@ -165,9 +203,9 @@ describe('Connect UI: every screen', () => {
 
   for (const screen of SCREENS) {
     for (const variant of VARIANTS) {
-      test(`${screen.name}, ${variant.name}`, async () => {
+      test(`13. ${screen.name}, ${variant.name}`, async () => {
         const session = screen.token ? null : (screen.session ?? { tags: {} });
-        const ui = await openUi(browser, world, { session, options: variant.options, props: variant.props, prepare: screen.prepare });
+        const ui = await openUi(browser, world, { session, options: variant.options, props: { ...variant.props, ...screen.props }, prepare: screen.prepare });
         if (screen.token) await ui.setToken(screen.token);
         if (screen.reach) {
           await ui.frame.locator('[data-screen=form], [data-screen=list]').waitFor();
@@ -185,7 +223,7 @@ describe('Connect UI: every screen', () => {
   }
 
   for (const [name, options] of [['wide', { viewport: { width: 1000, height: 800 } }], ['telephone', { viewport: { width: 375, height: 720 }, isMobile: true, hasTouch: true, colorScheme: 'dark' }]]) {
-    test(`the screens of a link, ${name}`, async () => {
+    test(`13. the screens of a link, ${name}`, async () => {
       const { connect_link: link } = await world.session(only('none', 'oauth'));
       const page = await openLink(browser, link, { options });
       await page.locator('[data-screen=list]').waitFor();
@@ -197,11 +235,55 @@ describe('Connect UI: every screen', () => {
       await page.goto(`${world.host}/connect-ui/`);
       await page.locator('[data-screen=error]').waitFor();
       await inspect(page, page.mainFrame(), `link-direct-${name}`);
+      await page.goto(link.replace(/[0-9a-f]{64}/, '0'.repeat(64)));
+      await page.locator('[data-screen=expired]').waitFor();
+      await inspect(page, page.mainFrame(), `link-expired-${name}`);
       await page.context().close();
+    });
+
+    test(`13. the last page of a window, ${name}`, async () => {
+      const context = await browser.context(options);
+      const page = await context.newPage();
+      const { token } = await world.session(only('oauth'));
+      await page.goto(`${world.host}/oauth/callback?error=access_denied&error_description=${encodeURIComponent('The owner of the account said no, and gave <b>reasons</b>.')}`);
+      await page.getByRole('heading', { name: 'The account was not connected' }).waitFor();
+      await page.locator('summary').click();
+      await inspect(page, page.mainFrame(), `callback-failure-${name}`);
+      await page.goto(`${world.host}/oauth/connect/oauth?connect_session_token=${token}`);
+      await page.getByRole('button', { name: 'Approve' }).waitFor();
+      await page.getByRole('button', { name: 'Approve' }).click();
+      await page.getByRole('heading', { name: 'Connected', exact: true }).waitFor();
+      await inspect(page, page.mainFrame(), `callback-success-${name}`);
+      await context.close();
     });
   }
 
-  test('keyboard only: from the first key to the connection', async () => {
+  test('13. the page that leaves for the provider, on a telephone', async () => {
+    const { connect_link: link } = await world.session(only('oauth'));
+    const options = { viewport: { width: 375, height: 720 }, isMobile: true, hasTouch: true };
+    const page = await openLink(browser, link, { options, prepare: (one) => one.route('**/oauth/connect/**', (route) => route.fulfill({ status: 204 })) });
+    await page.getByRole('button', { name: 'Continue to Test OAuth' }).tap();
+    await page.locator('[data-screen=leaving]').waitFor();
+    await inspect(page, page.mainFrame(), 'link-leaving-telephone');
+    await page.context().close();
+  });
+
+  test('13. reconnecting, and embedded without an overlay', async () => {
+    await world.import('api-key', { connection_id: 'shown', tags: { end_user_id: 'u' } });
+    const { data } = await world.nango.createReconnectSession({ connection_id: 'shown', integration_id: 'api-key' });
+    const ui = await openUi(browser, world, { session: null, options: { viewport: { width: 1000, height: 800 } } });
+    await ui.setToken(world.server.secret(data.token));
+    await ui.heading('Reconnect Test API key').waitFor();
+    await inspect(ui.page, ui.document(), 'reconnect');
+    const { connect_link: link } = await world.session({ tags: {} });
+    const page = await openLink(browser, `${link}&embedded=true`, { options: { viewport: { width: 500, height: 700 } } });
+    await page.locator('[data-screen=list]').waitFor();
+    await inspect(page, page.mainFrame(), 'embedded');
+    await page.context().close();
+    await ui.page.context().close();
+  });
+
+  test('13. keyboard only: from the first key to the connection', async () => {
     const ui = await openUi(browser, world);
     await ui.heading('Connect an account').waitFor();
     const press = (...keys) => keys.reduce((before, key) => before.then(() => ui.page.keyboard.press(key)), Promise.resolve());

@@ -219,8 +219,9 @@ describe('Connect UI: conformance', () => {
     const created = await post(`/auth/unauthenticated/none?connect_session_token=${token}`);
     assert.equal(created.status, 200);
     assert.equal((await created.json()).providerConfigKey, 'none');
-    const outbound = await post(`/auth/oauth-outbound/none?connect_session_token=${token}`);
-    assert.equal((await outbound.json()).error.code, 'invalid_auth_mode', 'the empty body was no obstacle');
+    const outbound = await post(`/auth/oauth-outbound/outbound?connect_session_token=${token}`);
+    assert.equal(outbound.status, 200);
+    assert.equal((await outbound.json()).providerConfigKey, 'outbound');
     const answers = [
       [400, await post(`/api-auth/api-key/api-key?connect_session_token=${token}`, { body: '{' })],
       [401, await fetch(`${world.host}/connect/session`, { headers: origin })],
@@ -463,6 +464,30 @@ describe('Connect UI: ways and failures', () => {
     await ui.frame.getByText('can no longer be connected here').waitFor();
     await ui.frame.getByRole('button', { name: 'Back' }).click();
     await ui.heading('Connect an account').waitFor();
+    const gone = { status: 404, json: { error: { code: 'unknown_provider_config', message: 'no such integration' } } };
+    const prepare = (page) => page.route('**/connect/form/**', (route) => route.fulfill(gone));
+    const single = await openUi(browser, world, { session: { tags: {}, allowed_integrations: ['none'] }, prepare });
+    await single.frame.getByText('No service has been set up here').waitFor();
+    await single.frame.locator('.foot').getByRole('button', { name: 'Close' }).click();
+    await single.page.locator('#connect-ui').waitFor({ state: 'detached' });
+  });
+
+  test('what only the server finds wrong stands beside its field, until that is changed', async () => {
+    const findings = [{ code: 'custom', message: 'API key: is one of a test account', path: ['credentials', 'apiKey'] }];
+    const refusal = { status: 400, json: { error: { code: 'invalid_body', errors: findings } } };
+    const ui = await openUi(browser, world, {
+      session: { tags: {}, allowed_integrations: ['api-key'] },
+      prepare: (page) => page.route('**/api-auth/**', (route) => route.fulfill(refusal))
+    });
+    await ui.field('API key').fill('planted-test-key');
+    await ui.primary.click();
+    await ui.frame.getByText('API key is one of a test account').waitFor();
+    assert.equal(await ui.field('API key').evaluate((input) => input === document.activeElement), true);
+    await ui.page.unroute('**/api-auth/**');
+    await ui.field('API key').fill(API_KEY);
+    await ui.frame.getByText('API key is one of a test account').waitFor({ state: 'hidden' });
+    await ui.primary.click();
+    await ui.heading('Test API key is connected').waitFor();
   });
 
   test('no integrations: words and a way out', async () => {

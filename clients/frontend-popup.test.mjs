@@ -1,3 +1,4 @@
+// `auth-flows N`: point N of the conformance list of the authorization flows.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { UUID, World, until } from './harness.mjs';
@@ -24,7 +25,7 @@ describe('@nangohq/frontend in Chromium: popup', () => {
     await until('the popup is closed', () => popup.isClosed());
   }
 
-  test('auth: popup, consent, connection with tags, token, proxied call, signed webhook', async () => {
+  test('auth-flows 1: popup, consent, connection with tags, token, proxied call, signed webhook', async () => {
     const tags = { end_user_id: 'u1', end_user_email: 'ada@example.com', plan: 'Pro' };
     const { token } = await world.session({ tags, allowed_integrations: ['oauth'] });
     const page = await browser.open();
@@ -59,12 +60,24 @@ describe('@nangohq/frontend in Chromium: popup', () => {
     assert.ok(exchange.code_verifier.length >= 43, 'PKCE');
   });
 
-  test('a denial rejects, and the popup closes', async () => {
+  test('auth-flows 2: a denial rejects, the page says so in the provider\'s words, and the popup closes', async () => {
     const { token } = await world.session({ tags: { end_user_id: 'denier' } });
     const page = await browser.open();
+    await page.evaluate(() => {
+      window.told = [];
+      window.addEventListener('message', (event) => window.told.push({ origin: event.origin, data: event.data }));
+    });
+    const answers = [];
+    page.context().on('response', (response) => response.url().includes('/oauth/callback?') && answers.push(response));
     const popup = await browser.popup(page, { connectSessionToken: token }, 'auth', 'oauth');
     await popup.getByRole('button', { name: 'Deny' }).click();
     const { rejected } = await browser.outcome(page);
+    await until('the opener is told', () => page.evaluate(() => window.told.length > 0));
+    const [{ origin, data }] = await page.evaluate(() => window.told);
+    assert.equal(origin, world.host);
+    assert.deepEqual([data.type, data.payload.errorType], ['nango_oauth_callback_error', 'connection_validation_failed']);
+    assert.equal(JSON.parse(data.payload.message).error, 'access_denied');
+    assert.deepEqual(answers.map((answer) => [answer.status(), answer.headers()['content-type']]), [[400, 'text/html; charset=utf-8']]);
     assert.equal(rejected.isAuthError, true);
     assert.equal(rejected.type, 'callback_err');
     assert.match(rejected.message, /denied/);
@@ -98,7 +111,7 @@ describe('@nangohq/frontend in Chromium: popup', () => {
     assert.equal(rejected.type, 'window_closed');
   });
 
-  test('a session that has ended rejects instead of hanging', async () => {
+  test('connect-ui 5: a session that has ended rejects instead of hanging', async () => {
     const { token } = await world.session({ tags: {} });
     assert.equal((await world.api('DELETE', '/connect/session', { key: token })).status, 204);
     const page = await browser.open();
@@ -110,7 +123,7 @@ describe('@nangohq/frontend in Chromium: popup', () => {
     }
   });
 
-  test('every other refusal of the first step rejects too', async () => {
+  test('auth-flows 4 and 5: every other refusal of the first step rejects too', async () => {
     const page = await browser.open();
     const { token } = await world.session({ tags: {}, allowed_integrations: ['oauth', 'none'] });
     for (const [key, args, type] of [
@@ -151,7 +164,7 @@ describe('@nangohq/frontend in Chromium: popup', () => {
     assert.equal(without.searchParams.has('response_mode'), false);
   });
 
-  test('reconnect keeps id, tags and metadata, and says override', async () => {
+  test('auth-flows 8: reconnect keeps id, tags and metadata, and says override', async () => {
     const imported = await world.import('oauth', { connection_id: 'reconnected', tags: { end_user_id: 'u7' }, metadata: { kept: 1 } });
     const { data: session } = await world.nango.createReconnectSession({ connection_id: 'reconnected', integration_id: 'oauth' });
     const page = await browser.open();

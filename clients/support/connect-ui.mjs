@@ -1,4 +1,5 @@
 // Providers with every kind of field a form can have, and what the tests of the Connect UI do again and again.
+import { CLIENT_ID, CLIENT_SECRET } from './sample.mjs';
 
 /** Definitions over the sample provider, in the catalogue's format. */
 export function richProviders(sample) {
@@ -48,6 +49,16 @@ export function richProviders(sample) {
     'test-tba': { ...about, display_name: 'Granite ERP', auth_mode: 'TBA', proxy: { base_url: sample }, connection_config: { accountId: text('Account', { example: '1234567', order: 1 }) } },
     'test-bill': { ...about, display_name: 'Copper Bills', auth_mode: 'BILL', token_url: `${sample}/login`, proxy: { base_url: sample } },
     'test-signature': { ...about, display_name: 'Semaphore Mail', auth_mode: 'SIGNATURE', signature: { protocol: 'WSSE' }, token: { expires_in_ms: 300000 }, proxy: { base_url: sample } },
+    'test-outbound': {
+      ...about,
+      display_name: 'Harbour Alerts',
+      auth_mode: 'OAUTH2',
+      installation: 'outbound',
+      authorization_code_param_in_webhook: 'data.installation.code',
+      token_url: `${sample}/oauth/token`,
+      webhook_routing_script: 'sentryOauthWebhookRouting',
+      proxy: { base_url: sample }
+    },
     'test-aws': { ...about, display_name: 'Cumulus Cloud', auth_mode: 'AWS_SIGV4', proxy: { base_url: sample }, connection_config: { region: text('Region', { example: 'eu-west-1', order: 1 }) } }
   };
 }
@@ -60,7 +71,8 @@ export const RICH = [
   { unique_key: 'tba', provider: 'test-tba' },
   { unique_key: 'bill', provider: 'test-bill' },
   { unique_key: 'signature', provider: 'test-signature' },
-  { unique_key: 'aws', provider: 'test-aws' }
+  { unique_key: 'aws', provider: 'test-aws' },
+  { unique_key: 'outbound', provider: 'test-outbound', credentials: { type: 'OAUTH2', client_id: CLIENT_ID, client_secret: CLIENT_SECRET } }
 ];
 
 /** What a test sees of an open Connect UI: the product's page, the frame inside, and what the product was told. */

@@ -221,15 +221,15 @@ export class FormView {
   #externalId() {
     const id = this.form.external_id ?? uuid();
     this.#params.external_id = id;
-    const input = el('input', { type: 'text', id: 'external-id', readonly: true, dir: 'ltr', 'aria-describedby': 'external-id-help' });
-    input.value = id;
+    // Not an input: the whole value is to be seen, also on a telephone.
+    const value = el('output', { id: 'external-id', 'aria-describedby': 'external-id-help', text: id });
     const button = el('button', { type: 'button', class: 'reveal copy', 'aria-label': `${t('copy')}: ${t('externalId')}` }, icon('copy'));
     const status = el('span', { class: 'sr', role: 'status' });
     button.addEventListener('click', async () => {
       try {
         await navigator.clipboard.writeText(id);
       } catch {
-        input.select();
+        getSelection().selectAllChildren(value);
         document.execCommand('copy');
       }
       status.textContent = t('copied');
@@ -243,7 +243,7 @@ export class FormView {
       'div',
       { class: 'field' },
       el('div', { class: 'field-head' }, el('label', { for: 'external-id', text: t('externalId') })),
-      el('div', { class: 'box readonly', dir: 'ltr' }, input, button, status),
+      el('div', { class: 'box readonly', dir: 'ltr' }, value, button, status),
       el('p', { class: 'help', id: 'external-id-help', text: t('externalIdHelp') })
     );
   }
@@ -269,8 +269,8 @@ export class FormView {
     for (const { path = [], message } of errors) {
       const field = this.fields.find(({ field: { group, name } }) => name === path.at(-1) && (path.length === 1 || PATHS[group].includes(path[0])));
       if (!field) continue;
-      // The server writes `Label: what is wrong`.
-      field.blame(message.replace(`${field.field.label}: `, ''));
+      // The server writes `Label: is too short`, which without the colon is a sentence.
+      field.blame(message.replace(`${field.field.label}: `, `${field.label} `));
       found ??= field;
     }
     found?.input.focus();

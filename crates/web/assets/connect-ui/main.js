@@ -424,11 +424,13 @@ function fail(integration, error) {
   const isDenied = reason === 'access_denied' || /\baccess_denied\b/.test(message);
   // Words that somebody wrote for this end user are shown as they are.
   const isForPeople = error.code === 'connection_validation_failed' && message !== '';
-  const text = isDenied ? t('failedDenied', { provider }) : isForPeople ? message : t(WORDS[error.code] ?? 'failedOther', { provider });
-  const isGone = text === t('failedGone');
+  const words = WORDS[error.code] ?? 'failedOther';
+  const isGone = words === 'failedGone';
+  // Of one service there is no other to choose.
+  const text = isDenied ? t('failedDenied', { provider }) : isForPeople ? message : isGone && isSingle ? t('emptyText') : t(words, { provider });
   const again = current ? () => showForm() : () => openForm(integration);
   const back = isSingle || !session ? (isGone ? null : again) : isGone || !current ? showList : again;
-  show(screens.failed(integration, { text, code: error.code, message, form: current?.form }, { retry: isGone ? null : again, back }));
+  show(screens.failed(integration, { text, code: error.code, message, form: current?.form }, { retry: isGone ? null : again, back, close: () => leave('click:close') }));
 }
 
 /** The page left for the provider and is back: says how that ended. */

@@ -165,7 +165,8 @@ function compact(text) {
   }
 }
 
-export function failed(integration, { text, code, message, form }, { retry, back }) {
+/** Without a second try the way back, or out, is the button. */
+export function failed(integration, { text, code, message, form }, { retry, back, close }) {
   const provider = integration.display_name;
   const said = [code, message].filter(Boolean).map(compact).join('\n');
   return {
@@ -178,8 +179,8 @@ export function failed(integration, { text, code, message, form }, { retry, back
       said && el('details', {}, el('summary', { text: t('details') }), el('pre', { tabindex: '0', dir: 'ltr', text: said })),
       form && guide(form)
     ],
-    foot: [retry && primary(t('retry'), retry)],
-    back
+    foot: [retry ? primary(t('retry'), retry) : back ? primary(t('back'), back) : !isLink && secondary(t('close'), close)],
+    back: retry && back
   };
 }
 

@@ -125,7 +125,7 @@ patchbay_store::both_backends! {
     }
 
     /// Conformance 9: additional steps, captured cookies, an XML body.
-    async fn xml_cookies_and_several_calls(db: TestDb) {
+    async fn item_9_xml_cookies_and_several_calls(db: TestDb) {
         let world = World::on(db).await;
         let companies = Companies::open(&world).await;
         let server = world.server().start().await;
@@ -175,7 +175,7 @@ patchbay_store::both_backends! {
     }
 
     /// Conformance 9: SAML and JWT assertions, each checked with code of the company's own.
-    async fn assertions_are_signed_kept_and_made_anew(db: TestDb) {
+    async fn item_9_assertions_are_signed_kept_and_made_anew(db: TestDb) {
         let world = World::on(db).await;
         let companies = Companies::open(&world).await;
         let server = world.server().start().await;
