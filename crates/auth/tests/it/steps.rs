@@ -430,6 +430,7 @@ async fn every_shipped_provider_learns_what_it_should_after_connecting() {
         ("zoho", usual(), json!({"api_domain": "https://www.zohoapis.eu"}), vec![], vec![], json!({"extension": "eu"})),
         ("zoho-crm", usual(), json!({"api_domain": "https://www.zohoapis.com.au", "extension": ""}), vec![], vec![], json!({"extension": "com.au"})),
         ("zoho", usual(), json!({"api_domain": "https://www.zohoapis.eu", "extension": "com"}), vec![], vec![], json!({})),
+        ("zoho", usual(), json!({"api_domain": "https://www.zohoapis.ca"}), vec![], vec![], json!({})),
         ("zoom", usual(), json!({}), vec![json!({"account_id": "z"})], vec!["GET /api.zoom.us/v2/users/me".to_owned()], json!({"accountId": "z"})),
         ("bullhorn", usual(), json!({"restUrl": "https://x", "username": "u"}), vec![], vec![], json!({})),
     ];
