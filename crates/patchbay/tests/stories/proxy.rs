@@ -311,6 +311,46 @@ patchbay_store::both_backends! {
         server.finish().await;
     }
 
+    async fn a_body_with_the_definition_s_members_stays_with_its_provider(db: TestDb) {
+        let world = World::on(db).await;
+        let (seen, mut bodies) = mpsc::unbounded_channel();
+        let stranger = RawProvider::playing(move |mut socket| {
+            let seen = seen.clone();
+            async move {
+                seen.send(read_message(&mut socket, Kind::Request).await.text()).unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                socket.write_all(answer).await.unwrap();
+            }
+        })
+        .await;
+        let moved = format!("HTTP/1.1 307 Moved\r\nlocation: {}/there\r\ncontent-length: 0\r\n\r\n", stranger.url());
+        let provider = RawProvider::answering(moved).await;
+        let text = std::fs::read_to_string(world.catalogue()).unwrap();
+        let entry = format!(
+            "\nadds:\n    display_name: Adds\n    auth_mode: NONE\n    docs: https://docs.example.com/adds\n    proxy:\n        \
+             base_url: {}\n        body:\n            tenant: ${{connectionConfig.tenant}}\n",
+            provider.url()
+        );
+        std::fs::write(world.catalogue(), text + &entry).unwrap();
+        let server = world.server().start().await;
+        server.api.post("/integrations", &json!({"provider": "adds", "unique_key": "adds"})).await.expect(200);
+        let import = json!({
+            "provider_config_key": "adds", "connection_id": "a", "credentials": {"type": "NONE"},
+            "connection_config": {"tenant": "t1"},
+        });
+        server.api.post("/connections", &import).await.expect(201);
+        let post = || {
+            let request = server.api.request("POST", "/proxy/x").header("connection-id", "a");
+            request.header("provider-config-key", "adds").json(&json!({"n": 1}))
+        };
+        let answer = post().send().await;
+        assert_eq!((answer.status, answer.header("location")), (307, format!("{}/there", stranger.url()).as_str()));
+        assert!(bodies.try_recv().is_err());
+        assert_eq!(post().header("forward-headers-on-redirect", "true").send().await.status, 200);
+        assert_eq!(bodies.recv().await.unwrap(), r#"{"n":1,"tenant":"t1"}"#);
+        server.finish().await;
+    }
+
     async fn a_caller_that_goes_away_ends_the_exchange(db: TestDb) {
         let world = World::on(db).await;
         let server = with_key(&world).await;

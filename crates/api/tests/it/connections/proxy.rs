@@ -472,3 +472,24 @@ async fn retries_are_made_when_asked_for() {
         probes = wire.sample.counts().probe;
     }
 }
+
+#[tokio::test]
+async fn retries_of_one_upstream_have_a_budget() {
+    let wire = Wire::sqlite().await;
+    wire.open("c", json!({})).await;
+    let call = async || {
+        let failing = wire.proxied("GET", "open", "/status/500?retry_after=0");
+        failing.header("retries", "5").expect(500).await;
+    };
+    for _ in 0..30 {
+        call().await;
+    }
+    // A hundred within ten seconds, and a fifth of the calls; every call is made once whatever is left.
+    let probes = wire.sample.counts().probe;
+    assert!((30 + 100..=30 + 106).contains(&probes), "{probes}");
+    call().await;
+    assert_eq!(wire.sample.counts().probe, probes + 1);
+    wire.advance(Duration::from_secs(11));
+    call().await;
+    assert_eq!(wire.sample.counts().probe, probes + 1 + 6);
+}
