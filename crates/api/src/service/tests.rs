@@ -463,6 +463,7 @@ async fn cors_and_security_headers_are_on_every_answer() {
         ("GET", "/nothing"),
         ("PUT", "/health"),
         ("POST", "/connections"),
+        ("GET", "/panic"),
     ] {
         let answer = world.send(method, target, &[JSON], "{").await;
         assert_eq!(
