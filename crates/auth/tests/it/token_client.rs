@@ -313,10 +313,10 @@ fn braintree_speaks_xml() {
             )
         };
         case.exchanges_with(&body(
-            "<code>the-code</code><grant-type>authorization_code</grant-type>",
+            "<code>the-code</code><grantType>authorization_code</grantType>",
         ));
         case.refreshes_with(&body(
-            "<refresh-token>old-refresh</refresh-token><grant-type>refresh_token</grant-type>",
+            "<refreshToken>old-refresh</refreshToken><grantType>refresh_token</grantType>",
         ));
         let told = |status, body: &str| Answer {
             status,
