@@ -6,10 +6,11 @@ use std::{env, fs};
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    // With all that is in it. A path that does not exist would count as changed at every build.
+    println!("cargo::rerun-if-changed={}", root.display());
     let mut list = String::from("&[\n");
     for folder in ["common", "sqlite", "postgres"] {
         let path = root.join(folder);
-        println!("cargo::rerun-if-changed={}", path.display());
         let Ok(entries) = fs::read_dir(&path) else {
             continue;
         };
@@ -26,7 +27,6 @@ fn main() {
         for file in files {
             let path = path.join(&file);
             let path = path.display();
-            println!("cargo::rerun-if-changed={path}");
             writeln!(
                 list,
                 "    File {{ folder: {folder:?}, name: {file:?}, sql: include_str!(r\"{path}\") }},"
