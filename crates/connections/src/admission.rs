@@ -179,6 +179,11 @@ pub(crate) async fn admit(
         .params
         .into_iter()
         .filter(|(name, _)| !RESERVED.contains(&name.as_str()))
+        // What the provider or the operator fills in; a token URL may be made of it.
+        .filter(|(name, _)| {
+            let field = provider.definition.connection_config.get(name);
+            field.is_none_or(|field| !field.automated)
+        })
         .map(|(name, value)| (name, Value::String(value)))
         .collect();
     connection_config.extend(presets.clone());

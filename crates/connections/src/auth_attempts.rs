@@ -451,12 +451,26 @@ impl Arriving<'_> {
         )
     }
 
-    /// `redirect_uri_metadata`.
+    /// `redirect_uri_metadata`, as far as it looks as the definition says: it comes through the end user's browser,
+    /// and secrets may be sent to an address made of it.
     fn callback_metadata(&self) -> JsonMap {
-        let names = self.definition.redirect_uri_metadata.iter();
-        names
-            .filter_map(|name| Some((name.clone(), Value::String(self.query.params.get(name)?.clone()))))
-            .collect()
+        let fields = &self.definition.connection_config;
+        let mut found = JsonMap::new();
+        for name in &self.definition.redirect_uri_metadata {
+            let Some(value) = self.query.params.get(name) else {
+                continue;
+            };
+            let pattern = fields.get(name).and_then(|field| field.pattern.as_ref());
+            if pattern.is_some_and(|pattern| !pattern.matches(value)) {
+                tracing::warn!(
+                    name,
+                    "a value of the callback does not look as the definition says"
+                );
+                continue;
+            }
+            found.insert(name.clone(), Value::String(value.clone()));
+        }
+        found
     }
 }
 

@@ -526,6 +526,23 @@ fn token_clients_and_steps_are_checked_key_by_key() {
 }
 
 #[test]
+fn what_the_callback_brings_is_confined_before_it_is_part_of_an_address() {
+    let yaml = |pattern: &str| {
+        format!(
+            "{HEAD}auth_mode: OAUTH2\nauthorization_url: https://a.example/authorize\n\
+             token_url: '${{connectionConfig.home}}/token'\nredirect_uri_metadata: [home]\n\
+             connection_config: {{home: {{type: string, title: Home, description: Theirs., automated: true{pattern}}}}}\n"
+        )
+    };
+    assert_eq!(findings(&yaml("")).0, ["url 6:13 token_url"]);
+    assert!(
+        findings(&yaml(", pattern: '^https://[a-z]+\\.a\\.example$'"))
+            .0
+            .is_empty()
+    );
+}
+
+#[test]
 fn a_secret_in_a_url_is_declared() {
     let yaml = |declared: &str| {
         format!(

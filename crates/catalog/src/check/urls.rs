@@ -10,6 +10,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         // What could not be read as a template has been said already.
         if template.problems().is_empty() {
             address(rules, &path, template);
+            from_callback(rules, &path, template);
         }
     }
     for (key, text) in [
@@ -107,6 +108,25 @@ fn address(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
                 );
             }
             Ok(_) => {}
+        }
+    }
+}
+
+/// What the callback brings passes through the end user's browser, and secrets go to these addresses.
+fn from_callback(rules: &mut Rules<'_>, path: &[Step], template: &Template) {
+    let definition = rules.definition;
+    for name in &definition.redirect_uri_metadata {
+        let variable = format!("connectionConfig.{name}");
+        let field = definition.connection_config.get(name);
+        let is_confined = field.is_some_and(|field| field.pattern.is_some());
+        if !is_confined && template.names().contains(&variable.as_str()) {
+            rules.warn(
+                "url",
+                path.to_vec(),
+                format!(
+                    "`{name}` comes with the callback; its field needs a `pattern` to be part of an address"
+                ),
+            );
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use patchbay_sample::{Behaviours, Consent, RegisteredClient};
 use serde_json::{Value, json};
 
+use crate::common::simulated::Simulated;
 use crate::common::{TestServer, World};
 
 const DEFINITIONS: &str = "
@@ -35,6 +36,24 @@ varied:
             title: Scope
             description: Blank for the provider's.
             optional: true
+# Where it exchanges codes, the callback says.
+roaming:
+    display_name: Roaming
+    categories: [other]
+    docs: https://docs.example.com
+    auth_mode: OAUTH2
+    authorization_url: BASE/oauth/authorize
+    token_url: ${connectionConfig.home}/oauth/token
+    redirect_uri_metadata: [home]
+    proxy:
+        base_url: BASE
+    connection_config:
+        home:
+            type: string
+            title: Home
+            description: The customer's server.
+            pattern: '^BASE$'
+            automated: true
 ";
 
 async fn start(world: &World) -> TestServer {
@@ -152,6 +171,35 @@ patchbay_store::both_backends! {
         let refused = server.api.anonymous().get(&target).await;
         assert_eq!(refused.status, 400, "{}", refused.text);
         assert!(refused.text.contains("Audience"), "{}", refused.text);
+        server.finish().await;
+    }
+    async fn secrets_go_nowhere_but_where_the_definition_lets_them(db: TestDb) {
+        let world = World::on(db).await;
+        let elsewhere = Simulated::start(&world).await;
+        let server = start(&world).await;
+        let credentials = json!({
+            "type": "OAUTH2", "client_id": patchbay_sample::CLIENT_ID, "client_secret": patchbay_sample::CLIENT_SECRET,
+        });
+        let body = json!({"provider": "roaming", "unique_key": "roaming", "credentials": credentials});
+        server.api.post("/integrations", &body).await.expect(200);
+        let session = server.session(&json!({"tags": {"end_user_id": "u1"}})).await;
+
+        // Neither the page that begins nor the browser that comes back may name another server.
+        let named = format!("{session}&params[home]={}", elsewhere.base_url);
+        for (session, more) in [
+            (named.as_str(), String::new()),
+            (&session, format!("&home={}", elsewhere.base_url)),
+            (&session, format!("&home={}.evil.example", world.sample.base_url)),
+        ] {
+            let page = server.popup_bringing(session, "roaming", &more).await;
+            assert_eq!(page.status, 400, "{more}: {}", page.text);
+            assert_eq!(elsewhere.calls("/oauth/token").len(), 0, "{more}");
+        }
+        assert_eq!(world.sample.token_requests().len(), 0);
+
+        let home = format!("&home={}", world.sample.base_url);
+        let page = server.popup_bringing(&session, "roaming", &home).await;
+        assert_eq!(page.status, 200, "{}", page.text);
         server.finish().await;
     }
 }

@@ -312,6 +312,11 @@ impl TestServer {
 
     /// Goes through the popup as a browser does: the last page.
     pub async fn popup(&self, session: &str, integration: &str) -> Answer {
+        self.popup_bringing(session, integration, "").await
+    }
+
+    /// As [`Self::popup`], with more behind the callback's query.
+    pub async fn popup_bringing(&self, session: &str, integration: &str, more: &str) -> Answer {
         let browser = self.api.anonymous();
         let target = format!("/oauth/connect/{integration}?connect_session_token={session}");
         let redirect = browser.get(&target).await;
@@ -322,7 +327,7 @@ impl TestServer {
         let back: url::Url = back.parse().unwrap_or_else(|_| panic!("{}", decided.text));
         let callback = &back[url::Position::BeforePath..];
         browser
-            .request("GET", callback)
+            .request("GET", &format!("{callback}{more}"))
             .header("cookie", cookie)
             .send()
             .await
