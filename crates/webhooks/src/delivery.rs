@@ -216,16 +216,19 @@ impl Deliverer {
         millis: i128,
     ) {
         let put_off = matches!(outcome, AttemptOutcome::RetryAt(_));
-        let (id, holder) = (delivery.id.clone(), self.holder.clone());
+        let noted = Arc::new((delivery.id.clone(), self.holder.clone(), outcome, error));
+        // Noted a second time rather than sent a second time.
         let recorded = self
             .context
             .store
-            .write(move |tx| {
+            .write_retry(move |tx| {
+                let noted = Arc::clone(&noted);
                 Box::pin(async move {
+                    let (id, holder, outcome, error) = &*noted;
                     let attempt = Attempt {
-                        id: &id,
-                        holder: &holder,
-                        outcome,
+                        id,
+                        holder,
+                        outcome: outcome.clone(),
                         status: status.map(|status| i32::from(status.as_u16())),
                         error: error.as_deref(),
                         duration_ms: i64::try_from(millis).unwrap_or(i64::MAX),
