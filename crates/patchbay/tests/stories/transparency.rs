@@ -613,6 +613,11 @@ patchbay_store::both_backends! {
             1 => Just("/nowhere/at/all".to_owned()),
         ];
         all((wish(), path).boxed(), async |(mut wish, path)| {
+            if !path.starts_with("/echo") {
+                // The sample leaves such bodies unread and then closes without having said so; the next request may
+                // meet that, with or without a proxy.
+                wish.body = Content { pieces: Vec::new(), trailers: None };
+            }
             wish.target = path;
             let kind = Kind::Response { to_head: wish.method == "HEAD" };
             let directly = ask(port, &wish.direct(&host), kind).await;
