@@ -1,8 +1,8 @@
 //! Many clients that read or send a few bytes at a time, and one that does not.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -56,8 +56,9 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Report> {
             } else {
                 slow.send(address).await
             };
-            if ended.is_err() {
-                slow.broken.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = ended {
+                let mut broken = slow.broken.lock().unwrap_or_else(PoisonError::into_inner);
+                broken.push(format!("{error:#}"));
             }
         });
     }
@@ -88,8 +89,15 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Report> {
     };
     row(0, &alone, before);
     row(crowd, &beside, after);
-    let broken = slow.broken.load(Ordering::Relaxed);
-    report.claim(&format!("none of {crowd} slow clients was cut off"), broken == 0);
+    let broken = slow.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let claim = format!("none of {crowd} slow clients was cut off");
+    report.claim(
+        &match broken.first() {
+            None => claim,
+            Some(first) => format!("{claim}; {} were, the first because: {first}", broken.len()),
+        },
+        broken.is_empty(),
+    );
     report.claim(
         &format!("they were served meanwhile: {bites} bites of {BITE} bytes"),
         bites >= crowd as u64,
@@ -112,7 +120,8 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Report> {
 #[derive(Debug, Default)]
 struct Slow {
     under_way: AtomicUsize,
-    broken: AtomicUsize,
+    /// Why, in words.
+    broken: Mutex<Vec<String>>,
     bites: AtomicU64,
     over: AtomicBool,
 }
