@@ -76,8 +76,8 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(async {
                 let (tls, pem) = upstream::certificate()?;
                 std::fs::write(certificate, pem)?;
-                let plain = upstream::serve(*length, None, &ambient).await?;
-                let secure = upstream::serve(*length, Some(tls), &ambient).await?;
+                let plain = upstream::serve(*length, None, &ambient)?;
+                let secure = upstream::serve(*length, Some(tls), &ambient)?;
                 print(&serde_json::json!({ "http": plain, "https": secure }).to_string());
                 std::future::pending::<anyhow::Result<ExitCode>>().await
             })

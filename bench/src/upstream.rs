@@ -2,7 +2,7 @@
 //! `N` bytes, and `/sink`, which takes a body and says what came.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use patchbay_ambient::Ambient;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -27,12 +27,11 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 ///
 /// # Errors
 /// No port is free.
-pub async fn serve(
-    length: usize,
-    tls: Option<Arc<ServerConfig>>,
-    ambient: &Ambient,
-) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+pub fn serve(length: usize, tls: Option<Arc<ServerConfig>>, ambient: &Ambient) -> anyhow::Result<SocketAddr> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    // A thousand connections may come at once.
+    let listener = socket.listen(4096)?;
     let address = listener.local_addr()?;
     let body = body(length);
     let acceptor = tls.map(TlsAcceptor::from);
