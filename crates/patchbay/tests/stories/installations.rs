@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::popup::Popup;
 use crate::common::simulated::{Simulated, github, sentry};
-use crate::common::{Answer, TestServer, World};
+use crate::common::{Answer, TestServer, World, until};
 
 /// Sends a webhook as the provider does.
 async fn deliver(server: &TestServer, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
@@ -113,8 +113,12 @@ patchbay_store::both_backends! {
         assert_eq!(read(&server, "app", &id).await["credentials"]["type"], "OAUTH2");
         world.clock.advance(Duration::from_mins(3));
         patchbay_connections::inbound_events::work_off(&server.running().context).await.unwrap();
-        let whole = read(&server, "app", &id).await;
-        assert_eq!(whole["credentials"]["type"], "APP");
+        // The server's own round may have got there first.
+        let whole = until("the installation to be completed", async || {
+            let whole = read(&server, "app", &id).await;
+            (whole["credentials"]["type"] == "APP").then_some(whole)
+        })
+        .await;
         let config = &whole["connection_config"];
         assert_eq!(
             (&config["pending"], &config["pendingLog"], &config["installation_id"]),
