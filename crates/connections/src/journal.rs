@@ -1,6 +1,6 @@
 //! Operations told after the fact and off the path of requests: a bounded queue, written in batches.
 //!
-//! What must be recorded goes into the transaction of its cause ([`crate::logbook`]). Proxied calls are another
+//! What must be recorded goes into the transaction of its cause (`crate::logbook`). Proxied calls are another
 //! matter: there may be tens of thousands a second, and a row costs more than the call. So a call hands a
 //! [`Record`] over and forgets it. Redaction and formatting happen when the row is written. Nobody ever waits for
 //! the queue: beyond the allowance of a second, or when the queue is full, records are left out and counted in

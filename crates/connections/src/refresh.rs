@@ -3,19 +3,19 @@
 //! A credential read is a cache look-up until the credential nears its end. Then exactly one caller, of all callers
 //! on all nodes, asks the provider:
 //!
-//! 1. **In process**, callers share a *flight* ([`flight`]): a tracked task that runs to its end even if every caller
+//! 1. **In process**, callers share a *flight* (`flight`): a tracked task that runs to its end even if every caller
 //!    goes away.
-//! 2. **Across nodes**, the flight takes the connection's *lease* ([`claim`]). Losers wait for the winner's commit and
+//! 2. **Across nodes**, the flight takes the connection's *lease* (`claim`). Losers wait for the winner's commit and
 //!    read it.
 //! 3. With the lease comes, in the same transaction, the *intent*: a row saying that this generation of credentials
 //!    is about to be used up. It is removed by the transaction that saves the answer. An intent found later means
 //!    that somebody was killed, or cut off, in between: the old token is tried again, and if the provider no longer
 //!    honours it the outcome is `refresh_interrupted`, not the end user's revocation.
-//! 4. The answer is saved by *compare-and-set* on the generation ([`attempt`]): a reconnect that happened meanwhile
+//! 4. The answer is saved by *compare-and-set* on the generation (`attempt`): a reconnect that happened meanwhile
 //!    wins. A save that fails because the database is away is tried again until it is back; the new token is not
 //!    dropped.
 //!
-//! Failures have an owner ([`RefreshCause`]); what each leads to is in [`policy`]. While the stored token is still
+//! Failures have an owner ([`RefreshCause`]); what each leads to is in `policy`. While the stored token is still
 //! good, a failed refresh is recorded and announced but the caller gets the good token.
 
 mod attempt;
@@ -193,7 +193,7 @@ fn still_good(connection: &Arc<Connection>, wish: Wish, now: Timestamp) -> Optio
 ///
 /// However many callers report the same generation, on however many nodes, the provider is asked once; who comes later
 /// gets what the first brought. Nobody is asked while the gate is closed (given up, cooling down), nor when the
-/// rejected credentials are younger than [`SETTLED`](policy::SETTLED): their age is not what the upstream minds. An
+/// rejected credentials are younger than `SETTLED`: their age is not what the upstream minds. An
 /// upstream that rejects refreshed credentials again and again is believed for longer each time, up to an hour.
 ///
 /// Failures are recorded like any refresh's and are not the caller's: the 401 is at hand.

@@ -5,7 +5,7 @@
 //! stored after every accepted batch. A collector that is down gets what it missed later. A crash in between sends a
 //! batch twice; the ids of spans are made of those of operations, so a collector can tell.
 //!
-//! Only what ended [`SETTLED`] ago is read: transactions commit a little later than the time they write.
+//! Only what ended `SETTLED` ago is read: transactions commit a little later than the time they write.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
